@@ -1,0 +1,1 @@
+"""Run any OCI container image as a microVM."""

@@ -1,0 +1,1 @@
+"""The stream between host and guest: processes, their streams, shutdown."""

@@ -1,0 +1,1 @@
+"""What boots: kernel, initramfs with our own init, command line."""

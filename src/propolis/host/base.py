@@ -1,0 +1,33 @@
+"""What each operating system must offer to the rooms above, as one protocol.
+
+`host/__init__.py` picks the implementation; nothing else in the package asks which system it runs on.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+
+class Host(Protocol):
+    """The operating-system seam. Implementations are modules; these are their functions."""
+
+    def lock_file(self, descriptor: int, *, wait: bool) -> bool:
+        """Lock an open file exclusively against other opens of it, also in this process.
+
+        Returns False when `wait` is false and somebody else holds it. Released when the descriptor is closed or the
+        process dies.
+        """
+
+    def sync_directory(self, path: Path) -> None:
+        """Make a rename inside `path` survive a power cut, where the system can."""
+
+    def process_start(self, pid: int) -> str | None:
+        """A string that tells this process from a later one with the same pid; None when there is no such process."""
+
+    def kill_group(self, pid: int) -> None:
+        """Kill the process group (or, where there are none, the process) that `pid` leads. Gone already is fine."""
+
+    def boot_id(self) -> str:
+        """A string that changes with every boot of the host."""
+
+    def resident_bytes(self, pid: int) -> int:
+        """Resident memory of one process, in bytes; 0 when it is gone."""

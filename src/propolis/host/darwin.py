@@ -1,0 +1,32 @@
+"""The seam on macOS: psutil tells about processes and boots. Not yet run on a Mac."""
+
+import sys
+
+import psutil
+
+from propolis.host.posix import kill_group as kill_group
+from propolis.host.posix import lock_file as lock_file
+from propolis.host.posix import sync_directory as sync_directory
+
+assert sys.platform == "darwin"
+
+
+def process_start(pid: int) -> str | None:
+    """See `Host.process_start`."""
+    try:
+        return repr(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def boot_id() -> str:
+    """See `Host.boot_id`."""
+    return repr(psutil.boot_time())
+
+
+def resident_bytes(pid: int) -> int:
+    """See `Host.resident_bytes`."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0

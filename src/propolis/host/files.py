@@ -1,0 +1,116 @@
+"""Files that are there whole or not at all: staged beside their place, flushed, then renamed.
+
+A staged file is locked by its writer for as long as it is being written, so a later run can tell a dead writer's
+leftover from a living one's work (`sweep`). Knows nothing of what the files hold.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from propolis.errors import DiskError, StorageFull
+from propolis.host import system
+
+STAGE_PREFIX = ".staged-"
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A file on its way: write to `descriptor` or reopen `path`; it takes its name when the context ends well."""
+
+    path: Path
+    descriptor: int
+
+
+@contextlib.contextmanager
+def stage(target: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[Staged]:
+    """Open a new file beside `target`; on leaving without an exception, flush it and rename it to `target`.
+
+    An existing target is replaced. On an exception nothing is left. `durable=False` skips the flushes: for files that
+    do not outlive the process.
+
+    Raises:
+        StorageFull: no room while writing, flushing or creating.
+        DiskError: the directory cannot be written to.
+    """
+    path = target.with_name(f"{STAGE_PREFIX}{target.name[:80]}-{secrets.token_hex(6)}")
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+    try:
+        try:
+            system.lock_file(descriptor, wait=True)
+            with storage_errors(target):
+                yield Staged(path, descriptor)
+                if durable:
+                    os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        with storage_errors(target):
+            path.replace(target)
+            if durable:
+                system.sync_directory(target.parent)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(target: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Make `target` hold `data`, whole or not at all; errors as `stage`."""
+    with stage(target, mode=mode, durable=durable) as staged, open(staged.descriptor, "wb", closefd=False) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def storage_errors(target: Path) -> Iterator[None]:
+    """Turn the host's storage faults around `target` into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                f"no space left on the host while writing {target}",
+                hint="free space there, or point PROPOLIS_CACHE and PROPOLIS_DATA at another file system",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise DiskError(
+                f"cannot write {target}: {error.strerror}", hint="check the directory's owner and permissions"
+            ) from error
+        raise
+
+
+def sweep(directory: Path) -> int:
+    """Remove staged files in `directory` whose writer is dead; returns how many. A missing directory has none."""
+    removed = 0
+    for path in directory.glob(f"{STAGE_PREFIX}*"):
+        try:
+            descriptor = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            continue
+        try:
+            if system.lock_file(descriptor, wait=False):
+                path.unlink(missing_ok=True)
+                removed += 1
+        finally:
+            os.close(descriptor)
+    return removed
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` exclusively among processes and threads; waits for whoever holds it.
+
+    The file itself stays behind, empty: removing it would let two holders in.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        system.lock_file(descriptor, wait=True)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Backends: a boot plan becomes a running machine."""

@@ -1,0 +1,1 @@
+"""The QEMU backend: anywhere, also with no hypervisor at all."""

@@ -1,0 +1,1 @@
+"""Machines: the only room where image, disk, guest, hypervisor and agent meet."""

@@ -1,0 +1,1 @@
+"""What works on this host, why not, and what to do about it."""

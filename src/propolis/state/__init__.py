@@ -1,0 +1,1 @@
+"""What must be remembered about machines between processes."""

@@ -1,0 +1,1 @@
+"""Doubles and contract suites for users and for authors of backends."""
