@@ -2,13 +2,13 @@
 
 import sys
 
+assert sys.platform == "darwin"
+
 import psutil
 
 from propolis.host.posix import kill_group as kill_group
 from propolis.host.posix import lock_file as lock_file
 from propolis.host.posix import sync_directory as sync_directory
-
-assert sys.platform == "darwin"
 
 
 def process_start(pid: int) -> str | None:

@@ -2,13 +2,14 @@
 
 import os
 import sys
+
+assert sys.platform == "linux"
 from pathlib import Path
 
 from propolis.host.posix import kill_group as kill_group
 from propolis.host.posix import lock_file as lock_file
 from propolis.host.posix import sync_directory as sync_directory
 
-assert sys.platform == "linux"
 
 _STARTTIME = 19
 """Index of field 22, starttime in clock ticks since boot, counted after the command name (proc(5))."""
