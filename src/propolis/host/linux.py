@@ -1,15 +1,15 @@
 """The seam on Linux: /proc tells about processes and boots."""
 
-import os
 import sys
 
 assert sys.platform == "linux"
+
+import os
 from pathlib import Path
 
 from propolis.host.posix import kill_group as kill_group
 from propolis.host.posix import lock_file as lock_file
 from propolis.host.posix import sync_directory as sync_directory
-
 
 _STARTTIME = 19
 """Index of field 22, starttime in clock ticks since boot, counted after the command name (proc(5))."""

@@ -1,0 +1,121 @@
+"""The contract between propolis and a hypervisor: what third parties implement and `propolis.testing` checks.
+
+Free of the rest of the package but for the vocabulary. A backend is registered under the entry point group
+`propolis.backends` as a callable without arguments that returns a `Backend`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from propolis.channel import ByteChannel
+from propolis.spec import Architecture, DiskFormat, InitConfig, NetEndpointKind, VMConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Availability:
+    """Whether a backend can run a guest on this host, why (not), and what to do about it."""
+
+    usable: bool
+    reason: str
+    remedy: str = ""
+    accelerated: bool = False
+    """Guest code runs on the processor itself, not in software emulation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do, as data. What is not named here raises `Unsupported`."""
+
+    disk_formats: tuple[DiskFormat, ...]
+    """In order of preference."""
+    max_disks: int
+    max_cpus: int
+    architectures: tuple[Architecture, ...]
+    net: tuple[NetEndpointKind, ...] = (NetEndpointKind.NONE,)
+    shares: tuple[str, ...] = ()
+    snapshot: bool = False
+    pause: bool = False
+    hot_plug: bool = False
+
+
+class VMHandle(Protocol):
+    """One running machine. Usable from the event loop that started it."""
+
+    @property
+    def id(self) -> str:
+        """The id given in `VMConfig`; never changes."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the machine still runs, as far as is known now."""
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """Pids on the host that are this machine; empty where the hypervisor is not a process."""
+
+    def console(self) -> str:
+        """The end of what the guest printed to its console, at most 64 KiB; also after its death."""
+
+    async def agent(self) -> ByteChannel:
+        """The byte stream to the guest's agent, the same at every call; quiet until the guest has opened it."""
+
+    async def wait(self) -> None:
+        """Return when the machine is gone, for whatever reason. Any number of tasks may wait."""
+
+    async def stop(self, timeout: float = 0.0) -> None:
+        """End the machine: wait up to `timeout` seconds for the guest to power off, then force it.
+
+        Idempotent. Nothing of the machine is left on the host when it returns, but for the files in its directory.
+        """
+
+
+class Snapshotting(VMHandle, Protocol):
+    """What a handle offers besides where `Capabilities.pause` and `snapshot` say so."""
+
+    async def pause(self) -> None:
+        """Stop the guest's processors."""
+
+    async def resume(self) -> None:
+        """Let them run again."""
+
+    async def save(self, path: Path) -> None:
+        """Write the paused machine's state to a file."""
+
+
+class Backend(Protocol):
+    """A hypervisor. Creating one is cheap and asks the host nothing."""
+
+    @property
+    def name(self) -> str:
+        """What `--backend` calls it."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+
+    def availability(self) -> Availability:
+        """Probe this host, in at most a few hundred milliseconds; never raises for what it finds.
+
+        Probed, not guessed: a device that opens can still be unable to run a guest.
+        """
+
+    def prepare_rootfs(self, rootfs: Path, init: InitConfig) -> Path:
+        """Make the machine's writable disk attachable and return the path to attach.
+
+        `rootfs` is a disk in one of `capabilities.disk_formats` that already holds `init` as `/.propolis_init.json`.
+        What is left is the hypervisor's own: access rights, attributes it refuses.
+
+        Raises:
+            BackendError: this hypervisor cannot attach the file; the message says why.
+        """
+
+    async def start(self, config: VMConfig) -> VMHandle:
+        """Start a machine; returns as soon as it runs, long before the guest is up.
+
+        A start that fails or is cancelled leaves nothing behind.
+
+        Raises:
+            Unsupported: the configuration asks for what `capabilities` does not offer.
+            BackendError: the hypervisor refused; the message has its words.
+        """

@@ -1,0 +1,1 @@
+"""Linux KVM, as far as needed to find out whether it really runs guest code."""

@@ -1,0 +1,182 @@
+"""The QEMU backend: the guest as a child process, under KVM or in software emulation.
+
+What QEMU is told stands in `argv`, how it is watched in `process`, how it is asked in `monitor`.
+"""
+
+import contextlib
+import socket
+import sys
+from pathlib import Path
+
+import anyio
+from anyio.abc import UNIXSocketStream
+
+from propolis.channel import ByteChannel
+from propolis.errors import BackendError, BackendUnavailable, Unsupported
+from propolis.hypervisor.base import Availability, Capabilities
+from propolis.hypervisor.qemu import argv, probe
+from propolis.hypervisor.qemu.monitor import Monitor
+from propolis.hypervisor.qemu.process import VMMProcess
+from propolis.spec import Architecture, InitConfig, NetEndpointKind, VMConfig
+
+_SECTOR = 512
+_START_TIMEOUT = 20.0
+"""Seconds for QEMU to answer on its monitor. It takes some 50 ms; a loaded machine is given time."""
+_REAP_TIMEOUT = 10.0
+
+
+class QemuBackend:
+    """See `hypervisor.base.Backend`."""
+
+    name = "qemu"
+    capabilities = Capabilities(
+        disk_formats=tuple(argv.BLOCK_DRIVERS),
+        max_disks=256,
+        max_cpus=64,
+        architectures=(Architecture.X86_64,),
+    )
+
+    def availability(self) -> Availability:
+        """See `Backend.availability`."""
+        if sys.platform == "win32":
+            return Availability(usable=False, reason="the QEMU backend does not guard its child on Windows yet")
+        try:
+            program = probe.binary(Architecture.X86_64)
+        except BackendUnavailable as error:
+            return Availability(usable=False, reason=str(error), remedy=error.hint)
+        hardware = probe.hardware()
+        how = "with KVM" if hardware.usable else "in software emulation"
+        return Availability(
+            usable=True,
+            reason=f"{program} {how}: {hardware.reason}",
+            remedy=hardware.remedy,
+            accelerated=hardware.usable,
+        )
+
+    def prepare_rootfs(self, rootfs: Path, init: InitConfig) -> Path:
+        """See `Backend.prepare_rootfs`; QEMU takes any readable file of whole sectors."""
+        try:
+            size = rootfs.stat().st_size
+        except OSError as error:
+            raise BackendError(f"the disk {rootfs} of {init.hostname} cannot be read: {error.strerror}") from error
+        if size == 0 or size % _SECTOR:
+            raise BackendError(f"the disk {rootfs} has {size} bytes, which is not a number of whole sectors")
+        return rootfs.absolute()
+
+    async def start(self, config: VMConfig) -> "QemuHandle":
+        """See `Backend.start`."""
+        _check(self.capabilities, config)
+        program = probe.binary(config.boot.architecture)
+        accelerator = probe.accelerator()
+        qmp, qmp_far = socket.socketpair()
+        agent, agent_far = socket.socketpair()
+        with qmp_far, agent_far:
+            wiring = argv.Wiring(qmp=qmp_far.fileno(), agent=agent_far.fileno())
+            arguments = argv.build(program, config, accelerator, wiring)
+            process = VMMProcess(arguments, (wiring.qmp, wiring.agent), config.directory / argv.PID_FILE)
+        monitor = Monitor(await _stream(qmp))
+        handle = QemuHandle(config.id, process, monitor, _SocketChannel(await _stream(agent)))
+        try:
+            with anyio.fail_after(_START_TIMEOUT):
+                await monitor.negotiate()
+        except BaseException as error:
+            await handle.stop()
+            if isinstance(error, (BackendError, TimeoutError)):
+                words = process.messages.text().strip().splitlines() or [str(error)]
+                raise BackendError(f"QEMU could not start the machine: {words[-1]}") from error
+            raise
+        return handle
+
+
+def _check(capabilities: Capabilities, config: VMConfig) -> None:
+    if config.boot.architecture not in capabilities.architectures:
+        raise Unsupported(f"the QEMU backend does not run {config.boot.architecture} guests yet")
+    if config.net.kind is not NetEndpointKind.NONE:
+        raise Unsupported(f"the QEMU backend has no network of kind {config.net.kind} yet")
+    if config.cpus > capabilities.max_cpus:
+        raise Unsupported(f"the QEMU backend gives a machine at most {capabilities.max_cpus} CPUs, not {config.cpus}")
+    if len(config.disks) > capabilities.max_disks:
+        raise Unsupported(
+            f"the QEMU backend attaches at most {capabilities.max_disks} disks, not {len(config.disks)}",
+            hint="use an image with fewer layers",
+        )
+    for disk in config.disks:
+        if disk.format not in capabilities.disk_formats:
+            raise Unsupported(f"the QEMU backend does not attach {disk.format} disks ({disk.path})")
+
+
+async def _stream(near: socket.socket) -> UNIXSocketStream:
+    near.setblocking(False)
+    return await UNIXSocketStream.from_socket(near)
+
+
+class QemuHandle:
+    """See `hypervisor.base.VMHandle`."""
+
+    def __init__(self, machine_id: str, process: VMMProcess, monitor: Monitor, channel: ByteChannel) -> None:
+        self._id = machine_id
+        self._process = process
+        self._monitor = monitor
+        self._channel = channel
+
+    @property
+    def id(self) -> str:
+        """See `VMHandle.id`."""
+        return self._id
+
+    @property
+    def is_alive(self) -> bool:
+        """See `VMHandle.is_alive`."""
+        return self._process.returncode is None
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """See `VMHandle.processes`."""
+        return self._process.pids
+
+    def console(self) -> str:
+        """See `VMHandle.console`; what QEMU itself complained of comes last."""
+        return self._process.console.text() + self._process.messages.text()
+
+    async def agent(self) -> ByteChannel:
+        """See `VMHandle.agent`."""
+        return self._channel
+
+    async def wait(self) -> None:
+        """See `VMHandle.wait`."""
+        await self._process.wait()
+
+    async def stop(self, timeout: float = 0.0) -> None:
+        """See `VMHandle.stop`; the guest's power button is pressed first, if there is time for it."""
+        if self.is_alive and timeout > 0:
+            with anyio.move_on_after(timeout), contextlib.suppress(BackendError):
+                await self._monitor.execute("system_powerdown")
+                await self._process.wait()
+        self._process.kill()
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(_REAP_TIMEOUT):
+                await self._process.wait()
+            await self._monitor.aclose()
+            await self._channel.aclose()
+
+
+class _SocketChannel:
+    """A connected socket as `propolis.channel.ByteChannel`."""
+
+    def __init__(self, stream: UNIXSocketStream) -> None:
+        self._stream = stream
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        try:
+            return await self._stream.receive(max_bytes)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return b""
+
+    async def send(self, data: bytes | memoryview) -> None:
+        try:
+            await self._stream.send(bytes(data))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            raise BrokenPipeError("the machine's agent channel is closed") from error
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

@@ -1,0 +1,134 @@
+"""The QEMU process: started under a warden, its output kept, its end awaited.
+
+The warden is a few lines of shell between us and QEMU. It holds a pipe whose other end only this process has; when
+this process dies, by whatever signal, the pipe ends and the warden kills QEMU at once. That needs no cooperation of
+the guest and works on every POSIX system. Knows nothing of machines or QMP.
+"""
+
+import os
+import socket
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+
+from propolis.host import system
+
+KEPT_BYTES = 64 << 10
+_WARDEN = """
+exec 3<&0
+"$@" </dev/null 3<&- & vmm=$!
+( read -r _ <&3; kill -KILL "$vmm" ) >/dev/null 2>&1 & guard=$!
+exec 3<&-
+wait "$vmm"; status=$?
+kill "$guard"
+exit "$status"
+"""
+
+
+class Tail:
+    """The last bytes of a stream; appended to by one thread, read by any."""
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._limit = limit
+        self._lock = threading.Lock()
+
+    def append(self, data: bytes) -> None:
+        """Add `data`, forgetting what is older than the limit."""
+        with self._lock:
+            self._chunks.append(data)
+            self._size += len(data)
+            while self._size - len(self._chunks[0]) >= self._limit:
+                self._size -= len(self._chunks.popleft())
+
+    def text(self) -> str:
+        """What is kept, at most `limit` bytes of it, decoded as well as it goes."""
+        with self._lock:
+            data = b"".join(self._chunks)
+        return data[-self._limit :].decode(errors="replace").replace("\r\n", "\n")
+
+
+class VMMProcess:
+    """One QEMU under its warden, leader of a session of its own."""
+
+    def __init__(self, argv: Sequence[str], inherit: Sequence[int], pid_file: Path) -> None:
+        """Start it; `inherit` are descriptors it gets under their own numbers.
+
+        Raises:
+            OSError: the shell cannot be started.
+        """
+        self._pid_file = pid_file
+        self.console = Tail()
+        self.messages = Tail()
+        # the receiving end becomes readable (at its end) when the process is gone
+        self._ended, self._ending = socket.socketpair()
+        self._ended.setblocking(False)
+        self._turn = anyio.Lock()
+        try:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _WARDEN, "propolis-warden", *argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=inherit,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._ended.close()
+            self._ending.close()
+            raise
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._readers = [
+            threading.Thread(target=_keep, args=(self._process.stdout.fileno(), self.console), daemon=True),
+            threading.Thread(target=_keep, args=(self._process.stderr.fileno(), self.messages), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+        threading.Thread(target=self._watch, daemon=True, name="propolis-vmm").start()
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.returncode
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """QEMU's pid, once QEMU has written it; empty before and after."""
+        try:
+            return (int(self._pid_file.read_text()),) if self.returncode is None else ()
+        except (FileNotFoundError, ValueError):
+            return ()
+
+    async def wait(self) -> int:
+        """Return the exit status once the process is gone and all it printed has been kept."""
+        async with self._turn:
+            if self._ended.fileno() >= 0:
+                await anyio.wait_readable(self._ended)
+                self._ended.close()
+        assert self._process.returncode is not None
+        return self._process.returncode
+
+    def kill(self) -> None:
+        """End QEMU and its warden now; returns without waiting for it."""
+        if self.returncode is None:
+            system.kill_group(self._process.pid)
+
+    def _watch(self) -> None:
+        for reader in self._readers:
+            reader.join()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
+        self._ending.close()
+
+
+def _keep(descriptor: int, tail: Tail) -> None:
+    while data := os.read(descriptor, 16384):
+        tail.append(data)

@@ -1,0 +1,65 @@
+"""Which backends there are, and which one a machine gets.
+
+Built-in ones and those that other packages register under the entry point group `propolis.backends`. When none is
+usable the error lists every candidate with its reason.
+"""
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+
+from propolis.errors import BackendUnavailable, InvalidArgument
+from propolis.hypervisor.base import Availability, Backend
+from propolis.hypervisor.qemu.backend import QemuBackend
+
+ENTRY_POINTS = "propolis.backends"
+
+_BUILT_IN: dict[str, Callable[[], Backend]] = {"qemu": QemuBackend}
+_PREFERENCE = {"win32": ("hyperv", "qemu")}
+_PREFERENCE_ELSEWHERE = ("libkrun", "qemu")
+
+
+def names() -> tuple[str, ...]:
+    """Every backend's name, best first for this system."""
+    known = {*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))}
+    preferred = [name for name in _PREFERENCE.get(sys.platform, _PREFERENCE_ELSEWHERE) if name in known]
+    return (*preferred, *sorted(known.difference(preferred)))
+
+
+def create(name: str) -> Backend:
+    """The backend of that name, usable or not.
+
+    Raises:
+        InvalidArgument: there is no backend of that name.
+        BackendUnavailable: the package that registers it cannot be imported.
+    """
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]()
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        try:
+            backend: Backend = point.load()()
+        except Exception as error:
+            raise BackendUnavailable(
+                f"the backend {name!r} ({point.value}) cannot be loaded: {error}", hint="update or remove that package"
+            ) from error
+        return backend
+    raise InvalidArgument(f"there is no backend named {name!r}", hint=f"choose one of: {', '.join(names())}")
+
+
+def choose(name: str | None = None) -> tuple[Backend, Availability]:
+    """The backend called `name`, or else the first usable one in order of preference.
+
+    Raises:
+        InvalidArgument: there is no backend of that name.
+        BackendUnavailable: it, or none of them, can be used here; the message says why for each.
+    """
+    failures: list[tuple[str, Availability]] = []
+    for candidate in (name,) if name else names():
+        backend = create(candidate)
+        availability = backend.availability()
+        if availability.usable:
+            return backend, availability
+        failures.append((candidate, availability))
+    reasons = "; ".join(f"{candidate}: {found.reason}" for candidate, found in failures)
+    remedies = " or ".join(found.remedy for _, found in failures if found.remedy)
+    raise BackendUnavailable(f"no usable hypervisor backend ({reasons})", hint=remedies or "run `propolis doctor`")
