@@ -26,6 +26,12 @@ class Host(Protocol):
     def kill_group(self, pid: int) -> None:
         """Kill the process group (or, where there are none, the process) that `pid` leads. Gone already is fine."""
 
+    def kill(self, pid: int) -> None:
+        """Kill one process. Gone already is fine."""
+
+    def memory_bytes(self) -> int:
+        """Memory of the host, in bytes."""
+
     def boot_id(self) -> str:
         """A string that changes with every boot of the host."""
 

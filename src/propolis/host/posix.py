@@ -28,6 +28,17 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def kill(pid: int) -> None:
+    """See `Host.kill`."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def memory_bytes() -> int:
+    """See `Host.memory_bytes`."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def kill_group(pid: int) -> None:
     """See `Host.kill_group`."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -48,10 +48,20 @@ def process_start(pid: int) -> str | None:
         return None
 
 
-def kill_group(pid: int) -> None:
-    """See `Host.kill_group`."""
+def kill(pid: int) -> None:
+    """See `Host.kill`."""
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(pid).kill()
+
+
+def kill_group(pid: int) -> None:
+    """See `Host.kill_group`; there are no groups here."""
+    kill(pid)
+
+
+def memory_bytes() -> int:
+    """See `Host.memory_bytes`."""
+    return int(psutil.virtual_memory().total)
 
 
 def boot_id() -> str:

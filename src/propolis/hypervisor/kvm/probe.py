@@ -47,21 +47,19 @@ _CR4_PAE, _CR4_OSFXSR, _CR4_OSXMMEXCPT = 1 << 5, 1 << 9, 1 << 10
 _EFER_LME, _EFER_LMA = 1 << 8, 1 << 10
 _PRESENT_WRITABLE, _LARGE_PAGE = 0b11, 1 << 7
 
-_INCOMPLETE = (
-    "this host's virtualization is incomplete (often a nested one); ask its provider for nested virtualization"
-)
+_INCOMPLETE = "this host's virtualization is incomplete (a nested one?); ask its provider for nested virtualization"
 
 
-def probe(cache: Path) -> Availability:
+def probe(cache: Path, device: str = "/dev/kvm") -> Availability:
     """The verdict for this boot of the host: from `cache` (a directory) if it is known, else by running guest code."""
     try:
-        descriptor = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return _unusable("/dev/kvm does not exist", "enable virtualization in the firmware, or nested virtualization")
+        return _unusable(f"{device} does not exist", "enable virtualization in the firmware, or nested virtualization")
     except PermissionError:
-        return _unusable("no permission to open /dev/kvm", "join the group that owns it: sudo usermod -aG kvm $USER")
+        return _unusable(f"no permission to open {device}", "join the group that owns it: sudo usermod -aG kvm $USER")
     except OSError as error:
-        return _unusable(f"/dev/kvm cannot be opened: {error.strerror}", "load the kvm_intel or kvm_amd module")
+        return _unusable(f"{device} cannot be opened: {error.strerror}", "load the kvm_intel or kvm_amd module")
     try:
         remembered = cache / f"kvm-{system.boot_id()}.json"
         try:

@@ -1,0 +1,44 @@
+# Thin: each target makes the machine ready, then calls one tool. PYTHON may name another interpreter (3.11 or later).
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo test unit lint format bench constraints clean
+
+demo:
+	@$(PYTHON) tools/bootstrap.py run
+	@$(BIN)/python tools/demo.py
+
+test:
+	@$(PYTHON) tools/bootstrap.py test
+	$(PYTEST) -q
+
+unit:
+	@$(PYTHON) tools/bootstrap.py run
+	$(PYTEST) -q tests/unit tests/architecture
+
+lint:
+	@$(PYTHON) tools/bootstrap.py run
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --platform linux
+	$(BIN)/mypy --platform darwin
+	$(BIN)/mypy --platform win32
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tools/gen_wire_h.py --check
+	$(BIN)/python tools/gen_blocking.py --check
+
+format:
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench:
+	@$(PYTHON) tools/bootstrap.py test
+	$(BIN)/python bench/bench.py
+
+constraints:
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host \
+	    --no-header --no-emit-find-links --output-file constraints/dev.txt constraints/dev.in pyproject.toml
+
+clean:
+	rm -rf .venv .cache build dist

@@ -1,0 +1,30 @@
+"""`propolis doctor`: what works on this host, why not, and what to do."""
+
+import json
+from dataclasses import asdict
+
+import click
+
+from propolis.machine.doctor import examine
+from propolis.preflight.checks import Verdict
+
+_MARKS = {Verdict.OK: "ok  ", Verdict.WARNING: "warn", Verdict.FAILURE: "FAIL"}
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def command(as_json: bool) -> int:
+    """Show what works on this host, why not, and what to do about it.
+
+    Exits with 1 when no machine can run here.
+    """
+    checks = examine()
+    if as_json:
+        click.echo(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            click.echo(f"{_MARKS[check.verdict]}  {check.name:<{width}}  {check.found}")
+            if check.remedy and check.verdict is not Verdict.OK:
+                click.echo(f"      {'':<{width}}  -> {check.remedy}")
+    return int(any(check.verdict is Verdict.FAILURE for check in checks))

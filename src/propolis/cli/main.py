@@ -1,0 +1,92 @@
+"""The command line's entry: a table of verbs, imported when called, and the way errors and exit codes leave.
+
+Exit codes are docker's: the workload's own; 125 when propolis failed, 126 and 127 when the command could not be
+executed or found; 124 when a time limit ran out; 130 after Ctrl-C.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+
+import click
+
+from propolis.cli.render import show_error
+from propolis.errors import PropolisError
+
+COMMANDS = {
+    "doctor": "what works on this host, why not, and what to do",
+    "run": "run an image as a microVM",
+}
+EXIT_USAGE = 125
+EXIT_INTERRUPTED = 130
+
+
+class _Verbs(click.Group):
+    """Verbs from the table; a verb's module is imported only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"propolis.cli.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"propolis {version('propolis')}")
+        ctx.exit()
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version."
+)
+def cli() -> None:
+    """Run any OCI container image as a microVM."""
+
+
+def main() -> None:
+    """The `propolis` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns the exit code and lets no traceback out."""
+    try:
+        status = cli.main(arguments, prog_name="propolis", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            click.echo(error.ctx.get_usage(), err=True)
+        show_error(error.format_message(), "see `propolis --help`" if isinstance(error, click.UsageError) else "")
+        return EXIT_USAGE
+    except PropolisError as error:
+        show_error(str(error), error.hint)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output is gone; keep the interpreter from complaining about it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_USAGE
+    except Exception as error:  # noqa: BLE001 - the last resort: a bug of ours must not look like one of the user's
+        if os.environ.get("PROPOLIS_TRACEBACK"):
+            traceback.print_exc()
+        show_error(
+            f"internal error: {type(error).__name__}: {error}",
+            "this is a fault of propolis; run again with PROPOLIS_TRACEBACK=1 and report what it prints",
+        )
+        return EXIT_USAGE
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,110 @@
+"""Everything the command line prints that is neither the workload's output nor a result asked for. To standard error.
+
+Progress is shown on a terminal for work that takes longer than half a second, and as plain lines elsewhere.
+"""
+
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+_PATIENCE = 0.5
+"""Seconds of work before anything is said about it."""
+_REFRESH = 0.1
+
+
+def show_error(message: str, hint: str) -> None:
+    """One line that says what failed, one that says what to do."""
+    print(f"propolis: {_one_line(message)}", file=sys.stderr)
+    if hint:
+        print(f"  hint: {_one_line(hint)}", file=sys.stderr)
+
+
+def _one_line(text: str) -> str:
+    """Text from images and guests may hold anything; a terminal must not be steered by it."""
+    flat = " ".join(text.split())
+    return "".join(character if character.isprintable() else "?" for character in flat)
+
+
+@dataclass(slots=True)
+class _Running:
+    started: float
+    total: int | None
+    done: int = 0
+    said: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """How long one step took, in seconds."""
+
+    step: str
+    subject: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class Progress:
+    """A `propolis.progress.Reporter` for a person: silent while things are quick. Keeps the times of all steps."""
+
+    quiet: bool = False
+    timings: list[Taken] = field(default_factory=list)
+    _steps: dict[tuple[str, str], _Running] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _drawn: float = 0.0
+    _line: bool = False
+
+    def begin(self, step: str, subject: str = "", total: int | None = None) -> None:
+        """See `Reporter.begin`."""
+        with self._lock:
+            self._steps[step, subject] = _Running(time.monotonic(), total)
+
+    def advance(self, step: str, subject: str = "", amount: int = 0) -> None:
+        """See `Reporter.advance`."""
+        with self._lock:
+            running = self._steps.get((step, subject))
+            if running is None:
+                return
+            running.done += amount
+            now = time.monotonic()
+            if not self.quiet and now - running.started >= _PATIENCE:
+                self._say(step, subject, running, now)
+
+    def end(self, step: str, subject: str = "") -> None:
+        """See `Reporter.end`."""
+        with self._lock:
+            running = self._steps.pop((step, subject), None)
+            if running is not None:
+                self.timings.append(Taken(step, subject, time.monotonic() - running.started))
+            self._wipe()
+
+    def notice(self, text: str) -> None:
+        """See `Reporter.notice`."""
+        if not self.quiet:
+            with self._lock:
+                self._wipe()
+                print(f"propolis: {_one_line(text)}", file=sys.stderr)
+
+    def show_timings(self) -> None:
+        """Print how long each step took, as a small table."""
+        with self._lock:
+            self._wipe()
+            for taken in self.timings:
+                what = f"{taken.step} {_one_line(taken.subject)}".strip()
+                print(f"propolis: {taken.seconds:8.3f} s  {what}", file=sys.stderr)
+
+    def _say(self, step: str, subject: str, running: _Running, now: float) -> None:
+        amount = f" {running.done >> 20} MiB" + (f" of {running.total >> 20}" if running.total else "")
+        text = f"propolis: {step} {_one_line(subject)}{amount if running.done else ''}"
+        if not sys.stderr.isatty():
+            if not running.said:
+                print(f"propolis: {step} {_one_line(subject)} ...", file=sys.stderr)
+            running.said = True
+        elif now - self._drawn >= _REFRESH:
+            print(f"\r\x1b[K{text[:119]}", end="", file=sys.stderr, flush=True)
+            self._drawn, self._line = now, True
+
+    def _wipe(self) -> None:
+        if self._line:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._line = False

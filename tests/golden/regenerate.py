@@ -1,0 +1,16 @@
+"""Write the golden files anew; read the difference before you commit it. Usage: python tests/golden/regenerate.py"""
+
+import json
+import sys
+from pathlib import Path
+
+GOLDEN = Path(__file__).resolve().parent
+sys.path.insert(0, str(GOLDEN.parent / "unit" / "hypervisor" / "qemu"))
+
+from test_argv import config  # noqa: E402
+
+from propolis.hypervisor.qemu.argv import KVM, TCG, Wiring, build  # noqa: E402
+
+for name, accelerator in (("tcg", TCG), ("kvm", KVM)):
+    argv = build(Path("/usr/bin/qemu-system-x86_64"), config(), accelerator, Wiring(qmp=7, agent=9))
+    (GOLDEN / "qemu" / f"{name}.json").write_text(json.dumps(argv, indent=1) + "\n")

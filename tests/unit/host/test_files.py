@@ -1,0 +1,77 @@
+import errno
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from propolis.errors import DiskError, StorageFull
+from propolis.host.files import STAGE_PREFIX, locked, stage, storage_errors, sweep, write_atomically
+
+
+def leftovers(directory):
+    return [path.name for path in directory.iterdir() if path.name.startswith(STAGE_PREFIX)]
+
+
+def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
+    target = tmp_path / "deep" / "file"
+    write_atomically(target, b"one")
+    with stage(target) as staged:
+        os.write(staged.descriptor, b"two")
+        assert target.read_bytes() == b"one"
+    assert target.read_bytes() == b"two"
+    assert not leftovers(target.parent)
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "file"
+    write_atomically(target, b"old")
+    with pytest.raises(KeyboardInterrupt), stage(target) as staged:
+        os.write(staged.descriptor, b"half")
+        raise KeyboardInterrupt
+    assert target.read_bytes() == b"old"
+    assert not leftovers(tmp_path)
+
+
+def test_a_killed_writers_leftover_is_swept_and_a_living_ones_is_not(tmp_path):
+    program = (
+        "import os, signal, sys, pathlib; from propolis.host.files import stage\n"
+        "with stage(pathlib.Path(sys.argv[1])) as staged: os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "dead"], check=False)
+    assert len(leftovers(tmp_path)) == 1
+    with stage(tmp_path / "alive"):
+        assert sweep(tmp_path) == 1
+        assert len(leftovers(tmp_path)) == 1
+    assert (tmp_path / "alive").exists()
+
+
+@pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, StorageFull), (errno.EROFS, DiskError)])
+def test_storage_faults_say_what_to_do(tmp_path, number, error):
+    with pytest.raises(error) as caught, storage_errors(tmp_path / "x"):
+        raise OSError(number, os.strerror(number))
+    assert str(tmp_path / "x") in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_lock_lets_one_thread_in_at_a_time(tmp_path):
+    inside, most = 0, 0
+    guard = threading.Lock()
+
+    def enter():
+        nonlocal inside, most
+        for _ in range(20):
+            with locked(tmp_path / "lock"):
+                with guard:
+                    inside += 1
+                    most = max(most, inside)
+                with guard:
+                    inside -= 1
+
+    threads = [threading.Thread(target=enter) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1

@@ -1,0 +1,54 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from propolis.hypervisor.qemu.argv import KVM, TCG, Wiring, build
+from propolis.spec import BootPlan, Disk, DiskFormat, VMConfig
+
+GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "qemu"
+
+
+def config(**changes):
+    values = {
+        "id": "0123456789ab",
+        "boot": BootPlan(kernel=Path("/k/vmlinuz"), initramfs=Path("/k/initramfs"), cmdline="quiet propolis.layers=2"),
+        "disks": (
+            Disk(path=Path("/d/base")),
+            Disk(path=Path("/d/top,with comma"), format=DiskFormat.VHD),
+            Disk(path=Path("/m/machine.raw"), read_only=False),
+        ),
+        "cpus": 2,
+        "memory": 512 << 20,
+        "directory": Path("/m"),
+    }
+    return VMConfig(**(values | changes))
+
+
+@pytest.mark.parametrize(("name", "accelerator"), [("tcg", TCG), ("kvm", KVM)])
+def test_the_whole_command_line_is_as_reviewed(name, accelerator):
+    argv = build(Path("/usr/bin/qemu-system-x86_64"), config(), accelerator, Wiring(qmp=7, agent=9))
+    assert argv == json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def test_a_path_with_commas_stays_one_path():
+    argv = build(Path("qemu"), config(), TCG, Wiring(qmp=7, agent=9))
+    node = json.loads(argv[[i for i, part in enumerate(argv) if part == "-blockdev"][1] + 1])
+    assert node["file"]["filename"] == "/d/top,with comma"
+
+
+def test_only_the_machines_own_disk_is_writable():
+    argv = build(Path("qemu"), config(), TCG, Wiring(qmp=7, agent=9))
+    nodes = [json.loads(argv[i + 1]) for i, part in enumerate(argv) if part == "-blockdev"]
+    assert [node["read-only"] for node in nodes] == [True, True, False]
+
+
+def test_luns_follow_the_order_of_the_disks():
+    argv = build(Path("qemu"), config(), TCG, Wiring(qmp=7, agent=9))
+    devices = [part for part in argv if part.startswith("scsi-hd")]
+    assert [f"lun={lun},drive=disk{lun}" in device for lun, device in enumerate(devices)] == [True] * 3
+
+
+def test_memory_is_given_in_mebibytes():
+    argv = build(Path("qemu"), config(memory=(1 << 30) + 5), TCG, Wiring(qmp=7, agent=9))
+    assert argv[argv.index("-m") + 1] == "1024M"

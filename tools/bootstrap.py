@@ -1,0 +1,98 @@
+"""Make a fresh machine ready: missing Debian packages, `.venv` with pinned dependencies, the project itself.
+
+Usage: bootstrap.py run|test. Standard library only; it runs before anything is installed. Does nothing, in a few
+milliseconds, when everything is there.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "ready"
+REQUIREMENTS = ROOT / "constraints" / "dev.txt"
+OLDEST_PYTHON = (3, 11)
+
+RUN_PACKAGES = {
+    "qemu-system-x86": "/usr/bin/qemu-system-x86_64",
+    "busybox-static": "/bin/busybox",
+    "dpkg": "/usr/bin/dpkg-deb",
+}
+TEST_PACKAGES = RUN_PACKAGES | {
+    "attr": "/usr/bin/getfattr",
+    "cpio": "/usr/bin/cpio",
+    "e2fsprogs": "/sbin/e2fsck",
+    "kmod": "/sbin/modprobe",
+    "libcap2-bin": "/sbin/setcap",
+    "mmdebstrap": "/usr/bin/mmdebstrap",
+    "mount": "/bin/mount",
+    "qemu-utils": "/usr/bin/qemu-img",
+    "skopeo": "/usr/bin/skopeo",
+    "umoci": "/usr/bin/umoci",
+    "zstd": "/usr/bin/zstd",
+}
+
+
+def main() -> int:
+    """Bring the machine to what `run` (the demo) or `test` needs; returns the exit status."""
+    if sys.version_info < OLDEST_PYTHON:
+        print(f"propolis needs Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or later, not {sys.version.split()[0]}")
+        return 1
+    packages = TEST_PACKAGES if sys.argv[1:] == ["test"] else RUN_PACKAGES
+    missing = [name for name, file in packages.items() if not Path(file).exists()]
+    if not shutil.which("ensurepip") and not _has_ensurepip():
+        missing.append("python3-venv")
+    if missing and not _install(missing):
+        return 1
+    _make_venv()
+    return 0
+
+
+def _has_ensurepip() -> bool:
+    return (Path(sysconfig.get_path("stdlib")) / "ensurepip" / "__init__.py").exists()
+
+
+def _install(packages: list[str]) -> bool:
+    apt = shutil.which("apt-get")
+    prefix = [] if os.geteuid() == 0 else ["sudo"]
+    if apt is None or (prefix and shutil.which("sudo") is None):
+        print("These Debian packages are missing, and they cannot be installed from here (no root, no sudo, or no apt):")
+        print("  " + " ".join(packages))
+        print("Install them or what your system calls them, then run this again.")
+        return False
+    print(f"Installing with apt: {' '.join(packages)}", flush=True)
+    quiet = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", apt, "-qq", "-o", "Dpkg::Use-Pty=0"]
+    for arguments in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+        result = subprocess.run([*quiet, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if result.returncode != 0:
+            print(result.stdout)
+            print(f"apt-get {arguments[0]} failed. These packages are needed: {' '.join(packages)}")
+            return False
+    return True
+
+
+def _make_venv() -> None:
+    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in _inputs())).hexdigest()
+    if STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    print("Making .venv (pinned dependencies, the guest program, the project) ...", flush=True)
+    if not (VENV / "bin" / "python").exists():
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+    pip = [VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--require-hashes", "-r", REQUIREMENTS], check=True)
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--editable", ROOT], check=True)
+    STAMP.write_text(wanted)
+
+
+def _inputs() -> list[Path]:
+    """What the virtual environment and the guest program in it are made from."""
+    return [REQUIREMENTS, ROOT / "pyproject.toml", ROOT / "hatch_build.py", *sorted((ROOT / "guest").glob("*.[ch]"))]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
