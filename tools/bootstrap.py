@@ -61,14 +61,18 @@ def _install(packages: list[str]) -> bool:
     apt = shutil.which("apt-get")
     prefix = [] if os.geteuid() == 0 else ["sudo"]
     if apt is None or (prefix and shutil.which("sudo") is None):
-        print("These Debian packages are missing, and they cannot be installed from here (no root, no sudo, or no apt):")
+        print(
+            "These Debian packages are missing, and they cannot be installed from here (no root, no sudo, or no apt):"
+        )
         print("  " + " ".join(packages))
         print("Install them or what your system calls them, then run this again.")
         return False
     print(f"Installing with apt: {' '.join(packages)}", flush=True)
     quiet = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", apt, "-qq", "-o", "Dpkg::Use-Pty=0"]
     for arguments in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
-        result = subprocess.run([*quiet, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        result = subprocess.run(
+            [*quiet, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
         if result.returncode != 0:
             print(result.stdout)
             print(f"apt-get {arguments[0]} failed. These packages are needed: {' '.join(packages)}")

@@ -1,1 +1,33 @@
-"""Run any OCI container image as a microVM."""
+"""Run any OCI container image as a microVM.
+
+`run` and `Machine` block, `arun` and `AsyncMachine` are their asynchronous twins; `errors` holds what they raise.
+Everything is imported on first use, so that importing propolis costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from propolis import errors as errors
+
+if TYPE_CHECKING:
+    from propolis.machine.blocking import Machine as Machine
+    from propolis.machine.blocking import run as run
+    from propolis.machine.handle import AsyncMachine as AsyncMachine
+    from propolis.machine.handle import arun as arun
+    from propolis.machine.result import Result as Result
+
+_HOMES = {
+    "AsyncMachine": "propolis.machine.handle",
+    "Machine": "propolis.machine.blocking",
+    "Result": "propolis.machine.result",
+    "arun": "propolis.machine.handle",
+    "run": "propolis.machine.blocking",
+}
+
+__all__ = ["AsyncMachine", "Machine", "Result", "arun", "errors", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'propolis' has no attribute {name!r}")

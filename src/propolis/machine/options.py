@@ -6,6 +6,7 @@ Pure but for one question: how much memory the host has.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from propolis.errors import InvalidArgument
 from propolis.host import system
@@ -14,6 +15,8 @@ from propolis.spec import MachineSpec
 LEAST_MEMORY = 128 << 20
 """A distribution kernel with its initramfs does not come up in less."""
 MOST_CPUS = 64
+DEFAULT_MEMORY = "512MiB"
+DEFAULT_BOOT_TIMEOUT = 120.0
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 _HOSTNAME = re.compile(r"(?!-)[a-zA-Z0-9.-]{1,64}(?<!-)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
@@ -34,52 +37,62 @@ def parse_size(text: str | int) -> int:
     return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
-def machine_spec(
-    image: str,
-    command: Sequence[str] | None = None,
-    *,
-    entrypoint: str | Sequence[str] | None = None,
-    env: Mapping[str, str] | None = None,
-    working_dir: str | None = None,
-    user: str | None = None,
-    hostname: str | None = None,
-    name: str | None = None,
-    tty: bool = False,
-    cpus: float = 1,
-    memory: str | int = "512MiB",
-    kernel: str | Path | None = None,
-    initrd: str | Path | None = None,
-    backend: str | None = None,
-) -> MachineSpec:
-    """Check what a caller wants of a machine.
+class MachineOptions(TypedDict, total=False):
+    """What a machine can be given besides its image and command."""
 
-    `command` replaces the image's command, `entrypoint` its entrypoint and command both; an empty one removes it.
-    `memory` is bytes or a size with a unit.
+    entrypoint: str | Sequence[str] | None
+    """Replaces the image's entrypoint and command both; an empty one removes them."""
+    env: Mapping[str, str] | None
+    """Added to the image's variables, by name."""
+    working_dir: str | None
+    user: str | None
+    """`name|uid[:group|gid]`, looked up in the image."""
+    hostname: str | None
+    name: str | None
+    """Unique among living machines; made up when not given."""
+    tty: bool
+    cpus: float
+    """Whole processors; 1 by default."""
+    memory: str | int
+    """Bytes, or a size with a unit; 512MiB by default."""
+    kernel: str | Path | None
+    initrd: str | Path | None
+    """A cpio archive that is unpacked before propolis' own."""
+    backend: str | None
+    boot_timeout: float
+    """Seconds until a guest that has not answered is given up; 120 by default."""
+
+
+def machine_spec(image: str, command: Sequence[str] | None = None, **options: Unpack[MachineOptions]) -> MachineSpec:
+    """Check what a caller wants of a machine; `command` replaces the image's.
 
     Raises:
         InvalidArgument: an argument is out of bounds or malformed; the message names it.
     """
     if isinstance(command, str):
         raise InvalidArgument("the command is one string", hint=f"give a list of arguments, like {command.split()}")
+    entrypoint = options.get("entrypoint")
     if isinstance(entrypoint, str):
         entrypoint = [entrypoint] if entrypoint else []
+    kernel, initrd = options.get("kernel"), options.get("initrd")
     if initrd is not None and kernel is None:
         raise InvalidArgument("an initrd needs the kernel it belongs to", hint="give --kernel too")
     return MachineSpec(
         image=image,
         command=tuple(_argument(part) for part in command) if command else None,
         entrypoint=None if entrypoint is None else tuple(_argument(part) for part in entrypoint),
-        env=_environment(env or {}),
-        working_dir=_working_dir(working_dir),
-        user=user,
-        hostname=_matching(_HOSTNAME, "hostname", hostname),
-        name=_matching(_NAME, "name", name),
-        tty=tty,
-        cpus=_cpus(cpus),
-        memory=_memory(memory),
+        env=_environment(options.get("env") or {}),
+        working_dir=_working_dir(options.get("working_dir")),
+        user=options.get("user"),
+        hostname=_matching(_HOSTNAME, "hostname", options.get("hostname")),
+        name=_matching(_NAME, "name", options.get("name")),
+        tty=options.get("tty", False),
+        cpus=_cpus(options.get("cpus", 1)),
+        memory=_memory(options.get("memory", DEFAULT_MEMORY)),
         kernel=None if kernel is None else Path(kernel),
         initrd=None if initrd is None else Path(initrd),
-        backend=backend,
+        backend=options.get("backend"),
+        boot_timeout=_boot_timeout(options.get("boot_timeout", DEFAULT_BOOT_TIMEOUT)),
     )
 
 
@@ -106,6 +119,12 @@ def _matching(pattern: re.Pattern[str], what: str, value: str | None) -> str | N
     if value is not None and not pattern.fullmatch(value):
         raise InvalidArgument(f"{value!r} cannot be a {what}", hint="letters, digits, dots and dashes, at most 63")
     return value
+
+
+def _boot_timeout(seconds: float) -> float:
+    if not seconds > 0:
+        raise InvalidArgument(f"a boot time-out of {seconds} s leaves no time to boot")
+    return seconds
 
 
 def _cpus(cpus: float) -> int:

@@ -1,0 +1,185 @@
+"""`propolis run`: an image becomes a machine, its workload gets this terminal, its exit code becomes ours.
+
+Options are docker's. Signals that arrive before the workload runs end the launch; later they are the workload's, but for
+the third Ctrl-C or termination in a row, which ends the machine.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import click
+from anyio.abc import TaskStatus
+
+from propolis.agent.process import GuestProcess
+from propolis.cli import terminal
+from propolis.cli.render import Progress
+from propolis.errors import DeadlineExceeded, InvalidArgument
+from propolis.machine.attach import attach
+from propolis.machine.grouping import ungrouped
+from propolis.machine.launch import launch
+from propolis.machine.options import DEFAULT_BOOT_TIMEOUT, DEFAULT_MEMORY, machine_spec
+from propolis.spec import MachineSpec
+
+_CHUNK = 65536
+_PATIENCE = 3
+"""How many interrupts or terminations the workload may ignore."""
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
+
+
+@click.command("run", context_settings={"allow_interspersed_args": False})
+@click.argument("image")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option("-i", "--interactive", is_flag=True, help="Pass standard input on to the workload.")
+@click.option("-t", "--tty", is_flag=True, help="Give the workload a terminal.")
+@click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without value: take ours.")
+@click.option("-w", "--workdir", metavar="DIR", help="Working directory in the machine.")
+@click.option("-u", "--user", metavar="USER[:GROUP]", help="User (and group), by name or number.")
+@click.option("--entrypoint", metavar="PROGRAM", help="Replace the image's entrypoint and command.")
+@click.option("--hostname", metavar="NAME", help="The machine's host name.")
+@click.option("--name", metavar="NAME", help="The machine's name, unique among living ones.")
+@click.option("--cpus", type=float, default=1, show_default=True, help="Processors.")
+@click.option("-m", "--memory", default=DEFAULT_MEMORY, show_default=True, metavar="SIZE", help="Memory.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="End the machine and exit with 124 after this long.")
+@click.option("--boot-timeout", type=float, default=DEFAULT_BOOT_TIMEOUT, show_default=True, metavar="SECONDS")
+@click.option("--kernel", metavar="FILE", help="Boot this kernel.")
+@click.option("--initrd", metavar="FILE", help="Unpack this cpio archive before ours (with --kernel).")
+@click.option("--backend", metavar="NAME", help="Run with this hypervisor backend.")
+@click.option("--rm", is_flag=True, help="Accepted for docker's sake: machines are always removed when they end.")
+@click.option("--timing", is_flag=True, help="Tell at the end how long each step took.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no notices.")
+def command(image: str, command: tuple[str, ...], **given: Any) -> int:
+    """Run IMAGE as a microVM, with COMMAND in place of the image's own.
+
+    IMAGE is oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG], or just the path; a digest
+    (@sha256:...) may stand for the tag.
+    """
+    if given["interactive"] and given["tty"] and not sys.stdin.isatty():
+        raise InvalidArgument("standard input is not a terminal", hint="leave out -t, or -i")
+    spec = machine_spec(
+        image,
+        command,
+        env=dict(_variable(text) for text in given["env"] if _variable(text)[1] is not None),
+        working_dir=given["workdir"],
+        user=given["user"],
+        entrypoint=given["entrypoint"],
+        hostname=given["hostname"],
+        name=given["name"],
+        tty=given["tty"],
+        cpus=given["cpus"],
+        memory=given["memory"],
+        kernel=_path(given["kernel"]),
+        initrd=_path(given["initrd"]),
+        backend=given["backend"],
+        boot_timeout=given["boot_timeout"],
+    )
+    progress = Progress(quiet=given["quiet"])
+    with ungrouped():
+        status = anyio.run(_within, given["timeout"], _Session(spec, progress, given["interactive"]))
+    if given["timing"]:
+        progress.show_timings()
+    return status
+
+
+def _variable(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    return name, value if equals else os.environ.get(name)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+async def _within(seconds: float | None, session: "_Session") -> int:
+    try:
+        with anyio.fail_after(seconds):
+            return await session.run()
+    except TimeoutError as error:
+        raise DeadlineExceeded(
+            f"the machine was ended after {seconds:g} s, as --timeout asked", hint="give it more, or none"
+        ) from error
+
+
+class _Session:
+    """One run: a machine, its workload, this process' streams and signals."""
+
+    def __init__(self, spec: MachineSpec, progress: Progress, interactive: bool) -> None:
+        self._spec = spec
+        self._progress = progress
+        self._interactive = interactive
+        self._process: GuestProcess | None = None
+        self._ended_by: int | None = None
+
+    async def run(self) -> int:
+        """Run it; the exit code."""
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(self._take_signals, tasks.cancel_scope)
+            status = await self._launch_and_attach()
+            tasks.cancel_scope.cancel()
+            return status
+        return 128 + (self._ended_by or 0)
+
+    async def _launch_and_attach(self) -> int:
+        async with launch(self._spec, self._progress) as launched:
+            self._progress.begin("first output")
+            self._process = await launched.agent.start()
+            with ExitStack() as modes:
+                if self._spec.tty and self._interactive:
+                    modes.enter_context(terminal.raw_mode(_STDIN))
+                await self._resize()
+                stdin = _read_stdin if self._interactive else None
+                status = await attach(self._process, stdin, self._timed(_write(_STDOUT)), self._timed(_write(_STDERR)))
+        return status.shell_code
+
+    def _timed(self, write: Callable[[bytes], Awaitable[None]]) -> Callable[[bytes], Awaitable[None]]:
+        async def timed(data: bytes) -> None:
+            self._progress.end("first output")
+            await write(data)
+
+        return timed
+
+    async def _resize(self) -> None:
+        rows, columns = terminal.size(_STDOUT)
+        if self._process is not None and self._spec.tty and rows:
+            await self._process.resize(rows, columns)
+
+    async def _take_signals(
+        self, scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        watched = [*terminal.FORWARDED, *([terminal.RESIZED] if terminal.RESIZED is not None else [])]
+        ignored = 0
+        with anyio.open_signal_receiver(*watched) as received:
+            task_status.started()
+            async for number in received:
+                if number == terminal.RESIZED:
+                    await self._resize()
+                    continue
+                ignored += number in (signal.SIGINT, signal.SIGTERM)
+                if self._process is None or ignored >= _PATIENCE:
+                    self._ended_by = number
+                    scope.cancel()
+                else:
+                    await self._process.signal(number)
+
+
+async def _read_stdin() -> bytes:
+    # in a thread: a file cannot be waited for, and the thread may be left behind in a read that never returns
+    return await anyio.to_thread.run_sync(os.read, _STDIN, _CHUNK, abandon_on_cancel=True)
+
+
+def _write(descriptor: int) -> Callable[[bytes], Awaitable[None]]:
+    def all_of(data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+
+    async def write(data: bytes) -> None:
+        await anyio.to_thread.run_sync(all_of, data)
+
+    return write

@@ -1,0 +1,36 @@
+"""The user's terminal on Linux and macOS: raw mode, size, and the signals that go with them."""
+
+import sys
+
+assert sys.platform != "win32"
+
+import contextlib
+import os
+import signal
+import termios
+import tty
+from collections.abc import Iterator
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that a user means for the workload."""
+RESIZED = signal.SIGWINCH
+
+
+@contextlib.contextmanager
+def raw_mode(descriptor: int) -> Iterator[None]:
+    """Hand every key to the workload for as long as the context lasts; the terminal is restored afterwards."""
+    before = termios.tcgetattr(descriptor)
+    tty.setraw(descriptor, termios.TCSAFLUSH)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
+
+
+def size(descriptor: int) -> tuple[int, int]:
+    """Rows and columns; zeros where it is no terminal."""
+    try:
+        columns, rows = os.get_terminal_size(descriptor)
+    except OSError:
+        return 0, 0
+    return rows, columns

@@ -1,0 +1,207 @@
+"""A running machine, asynchronously: the implementation that `blocking` is derived from (tools/gen_blocking.py).
+
+Runs under asyncio and trio. Nothing here knows how a machine is launched or what runs it.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Unpack
+
+import anyio
+
+from propolis.agent.process import GuestProcess
+from propolis.errors import DeadlineExceeded, InvalidArgument
+from propolis.machine.attach import Collected, attach, from_bytes
+from propolis.machine.grouping import ungrouped
+from propolis.machine.launch import Launched, launch
+from propolis.machine.options import MachineOptions, machine_spec
+from propolis.machine.result import Result
+from propolis.machine.workload import merged_env
+from propolis.progress import Reporter, Silent
+
+MOST_OUTPUT = 256 << 20
+"""Bytes of output, both streams together, that are collected in memory."""
+KEPT_LOG = 1 << 20
+STOP_TIMEOUT = 10.0
+"""Seconds that processes are given to end after SIGTERM, as with docker."""
+
+
+async def arun(
+    image: str,
+    command: Sequence[str] | None = None,
+    *,
+    input: bytes | None = None,
+    timeout: float | None = None,
+    reporter: Reporter | None = None,
+    **options: Unpack[MachineOptions],
+) -> Result:
+    """Run an image's workload to its end in a machine of its own; collect its output.
+
+    Args:
+        image: reference of the image, as on the command line.
+        command: replaces the image's command.
+        input: what the workload reads on standard input; end of file at once when None.
+        timeout: seconds for all of it, boot included.
+        reporter: hears of progress.
+        options: see `MachineOptions`.
+
+    Raises:
+        DeadlineExceeded: `timeout` ran out. The machine is gone.
+        PropolisError: anything else that keeps the workload from running to its end; see `propolis.errors`.
+    """
+    spec = machine_spec(image, command, **options)
+    with ungrouped(), _deadline(timeout, "the machine was ended"):
+        async with launch(spec, reporter or Silent()) as launched:
+            return await _collect(await launched.agent.start(), input)
+
+
+class AsyncMachine:
+    """A machine that stays up until it is stopped, whatever becomes of its workload. Made by `start`."""
+
+    def __init__(self, launched: Launched, main: GuestProcess, log: "_Log") -> None:
+        """Not to be called: use `start`."""
+        self._launched = launched
+        self._main = main
+        self._log = log
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def start(
+        cls,
+        image: str,
+        command: Sequence[str] | None = None,
+        *,
+        reporter: Reporter | None = None,
+        **options: Unpack[MachineOptions],
+    ) -> AsyncIterator["AsyncMachine"]:
+        """Start a machine and its workload; stop it on leaving the context.
+
+        The workload's output is kept as `logs`; it reads end of file.
+
+        Args:
+            image: reference of the image, as on the command line.
+            command: replaces the image's command.
+            reporter: hears of progress.
+            options: see `MachineOptions`.
+
+        Raises:
+            PropolisError: the machine or its workload cannot be started; see `propolis.errors`.
+        """
+        spec = machine_spec(image, command, **options)
+        with ungrouped():
+            async with launch(spec, reporter or Silent()) as launched, anyio.create_task_group() as tasks:
+                main, log = await launched.agent.start(), _Log()
+                machine = cls(launched, main, log)
+                tasks.start_soon(machine._follow)
+                yield machine
+                await machine.stop()
+                tasks.cancel_scope.cancel()
+
+    @property
+    def id(self) -> str:
+        """The machine's id: twelve hexadecimal digits."""
+        return self._launched.record.id
+
+    @property
+    def name(self) -> str:
+        """The machine's name."""
+        return self._launched.record.name
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the machine runs, as far as is known now."""
+        return self._launched.handle.is_alive
+
+    async def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        working_dir: str | None = None,
+        user: str | None = None,
+        tty: bool = False,
+        timeout: float | None = None,
+    ) -> Result:
+        """Run one more process in the machine to its end; collect its output.
+
+        Environment, working directory and user are the workload's unless given; `env` is added to it by name.
+
+        Raises:
+            CommandNotFound, CommandNotExecutable, ProcessError: it could not be started.
+            DeadlineExceeded: `timeout` seconds ran out; the process has been killed.
+            MachineLost: the machine went away.
+        """
+        if isinstance(argv, str) or not argv:
+            raise InvalidArgument("exec takes a list of arguments, the program first")
+        workload = self._launched.process
+        process = replace(
+            workload,
+            argv=tuple(argv),
+            env=merged_env(workload.env, env or {}),
+            working_dir=working_dir or workload.working_dir,
+            user=workload.user if user is None else user,
+            tty=tty,
+        )
+        with ungrouped(), _deadline(timeout, f"{argv[0]} was killed"):
+            return await _collect(await self._launched.agent.exec(process), input)
+
+    async def wait(self, timeout: float | None = None) -> int:
+        """Wait for the workload's end and return its exit code; the machine stays up.
+
+        Raises:
+            DeadlineExceeded: it still runs after `timeout` seconds.
+            MachineLost: the machine went away first.
+        """
+        with _deadline(timeout, "the workload still runs"):
+            return (await self._main.wait()).shell_code
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to the workload's process group. Does nothing once it has ended."""
+        await self._main.signal(number)
+
+    def logs(self) -> bytes:
+        """The end of what the workload printed on both streams, at most 1 MiB."""
+        return self._log.content()
+
+    def console(self) -> str:
+        """The end of what the guest's kernel and init printed, at most 64 KiB."""
+        return self._launched.handle.console()
+
+    async def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+        """End all processes (SIGTERM, after `timeout` seconds SIGKILL) and power the machine off. Idempotent."""
+        await self._launched.shut_down(timeout)
+
+    async def _follow(self) -> None:
+        await attach(self._main, None, self._log.take, self._log.take)
+
+
+class _Log:
+    """The last bytes of what a workload printed."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+
+    async def take(self, data: bytes) -> None:
+        self._kept += data
+        if len(self._kept) > 2 * KEPT_LOG:
+            del self._kept[:-KEPT_LOG]
+
+    def content(self) -> bytes:
+        return bytes(self._kept[-KEPT_LOG:])
+
+
+async def _collect(process: GuestProcess, data: bytes | None) -> Result:
+    collected = Collected(MOST_OUTPUT)
+    status = await attach(process, from_bytes(data or b""), collected.take_stdout, collected.take_stderr)
+    return Result(exit_code=status.shell_code, stdout=bytes(collected.stdout), stderr=bytes(collected.stderr))
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float | None, what: str) -> Iterator[None]:
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"{what}: {seconds:g} s ran out") from error

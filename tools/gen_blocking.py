@@ -1,0 +1,172 @@
+"""Derive `propolis/machine/blocking.py` from `handle.py`: the same names, docstrings and signatures, without `await`.
+
+Usage: gen_blocking.py [--check]. Every public coroutine of AsyncMachine becomes a method that runs it in the portal;
+properties are read there too. `arun` and `start` are hand-written in the template, as they begin and end the portal.
+"""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "propolis" / "machine" / "handle.py"
+TARGET = ROOT / "src" / "propolis" / "machine" / "blocking.py"
+
+TEMPLATE = '''"""A running machine without async: derived from `handle` by tools/gen_blocking.py; do not edit.
+
+Each call runs its coroutine in an event loop in a thread of its own, shared by all machines of the process.
+"""
+
+import atexit
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+from anyio.from_thread import BlockingPortal, BlockingPortalProvider
+
+from propolis.errors import MachineLost
+from propolis.machine.handle import STOP_TIMEOUT, AsyncMachine, arun
+from propolis.machine.options import MachineOptions
+from propolis.machine.result import Result
+from propolis.progress import Reporter
+
+_T = TypeVar("_T")
+_portals = BlockingPortalProvider()
+
+
+def _in_portal(portal: BlockingPortal, call: Callable[[], Awaitable[_T]]) -> _T:
+    """Run `call` in the portal's loop; an interrupt here (Ctrl-C) cancels it there."""
+    future = portal.start_task_soon(call)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def run{run_signature}:
+{run_doc}
+    with _portals as portal:
+        return _in_portal(portal, lambda: arun({run_arguments}))
+
+
+class Machine:
+{class_doc}
+
+    def __init__(self, machine: AsyncMachine, portal: BlockingPortal, lease: contextlib.ExitStack) -> None:
+        """Not to be called: use `start`."""
+        self._machine = machine
+        self._portal = portal
+        self._lease = lease
+        self._open = True
+        atexit.register(self._close)
+
+    @classmethod
+    def start{start_signature}:
+{start_doc}
+        with contextlib.ExitStack() as lease:
+            portal = lease.enter_context(_portals)
+            machine = lease.enter_context(portal.wrap_async_context_manager(AsyncMachine.start({start_arguments})))
+            return cls(machine, portal, lease.pop_all())
+        raise AssertionError("unreachable")
+
+    def __enter__(self) -> Self:
+        """Use the machine; it is stopped on leaving."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the machine."""
+        self._close()
+
+    def _close(self) -> None:
+        self._open = False
+        atexit.unregister(self._close)
+        self._lease.close()
+
+    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        if not self._open:
+            raise MachineLost(f"the machine {{self.name}} has been stopped")
+        return _in_portal(self._portal, call)
+{methods}'''
+
+
+def main() -> int:
+    """Write the module, or compare it; returns the exit status."""
+    fresh = _formatted(generate(SOURCE.read_text(encoding="utf-8")))
+    if "--check" in sys.argv[1:]:
+        if TARGET.exists() and TARGET.read_text(encoding="utf-8") == fresh:
+            return 0
+        print(f"{TARGET.relative_to(ROOT)} is stale: run python tools/gen_blocking.py")
+        return 1
+    TARGET.write_text(fresh, encoding="utf-8")
+    return 0
+
+
+def generate(source: str) -> str:
+    """The module's text, from `handle.py`'s."""
+    tree = ast.parse(source)
+    arun = next(node for node in tree.body if isinstance(node, ast.AsyncFunctionDef) and node.name == "arun")
+    machine = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "AsyncMachine")
+    members = [node for node in machine.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    start = next(node for node in members if node.name == "start")
+    public = [node for node in members if not node.name.startswith("_") and node.name != "start"]
+    return TEMPLATE.format(
+        run_signature=_signature(arun),
+        run_doc=_doc(arun, 1),
+        run_arguments=_arguments(arun),
+        class_doc=_doc(machine, 1),
+        start_signature=_signature(start, returns="Self"),
+        start_doc=_doc(start, 2),
+        start_arguments=_arguments(start),
+        methods="".join(_method(node) for node in public),
+    )
+
+
+def _method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    call = f"self._machine.{node.name}({_arguments(node)})"
+    decorator = ""
+    if node.name == "stop":
+        body = f"if self._open:\n            self._call(lambda: {call})\n            self._close()"
+    elif isinstance(node, ast.AsyncFunctionDef):
+        body = f"return self._call(lambda: {call})"
+    elif node.decorator_list:
+        body = f"return self._machine.{node.name}"
+        decorator = "    @property\n"
+    else:
+        body = f"return {call}"
+    return f"\n{decorator}    def {node.name}{_signature(node)}:\n{_doc(node, 2)}\n        {body}\n"
+
+
+def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, returns: str | None = None) -> str:
+    assert node.returns is not None
+    arguments = ast.unparse(node.args)
+    return f"({arguments}) -> {returns or ast.unparse(node.returns)}"
+
+
+def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    positional = [argument.arg for argument in node.args.args if argument.arg not in ("self", "cls")]
+    named = [f"{argument.arg}={argument.arg}" for argument in node.args.kwonlyargs]
+    rest = [f"**{node.args.kwarg.arg}"] if node.args.kwarg else []
+    return ", ".join([*positional, *named, *rest])
+
+
+def _doc(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, depth: int) -> str:
+    indent = "    " * depth
+    lines = (ast.get_docstring(node) or "").splitlines()
+    text = "\n".join(f"{indent}{line}".rstrip() for line in lines[1:])
+    body = f"\n{text}\n{indent}" if text else ""
+    return f'{indent}"""{lines[0]}{body}"""'
+
+
+def _formatted(text: str) -> str:
+    ruff = Path(sys.executable).with_name("ruff")
+    command = [ruff, "format", "--stdin-filename", TARGET, "-"]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
