@@ -1,0 +1,79 @@
+"""One inode to be, in memory, while a tree is taken in."""
+
+from collections.abc import Mapping
+
+from propolis.disk.ext4.structs import S_IFDIR
+
+_S_IFMT = 0o170000
+_OLDEST, _NEWEST = -(1 << 31), (1 << 34) - (1 << 31) - 1
+
+Extent = tuple[int, int, int]
+"""Logical block, physical block, number of blocks."""
+
+
+class Node:
+    """An inode: attributes, and children, target, device or extents as its type has them."""
+
+    __slots__ = (
+        "children",
+        "device",
+        "extents",
+        "gid",
+        "ino",
+        "link",
+        "links",
+        "mode",
+        "mtime_ns",
+        "parent",
+        "size",
+        "uid",
+        "whiteout",
+        "xattrs",
+    )  # fmt: skip
+
+    def __init__(self, mode: int, *, uid: int = 0, gid: int = 0, mtime_ns: int = 0) -> None:
+        """Make one; `mode` includes the file type."""
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.mtime_ns = mtime_ns
+        self.size = 0
+        self.links = 0
+        self.ino = 0
+        self.link = b""
+        self.device = (0, 0)
+        self.extents: list[Extent] = []
+        self.xattrs: Mapping[bytes, bytes] = {}
+        self.children: dict[bytes, Node] | None = {} if mode & _S_IFMT == S_IFDIR else None
+        self.parent: Node | None = None
+        self.whiteout = False
+
+    @property
+    def kind(self) -> int:
+        """The file type bits of `mode`."""
+        return self.mode & _S_IFMT
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of content."""
+        return sum(count for _, _, count in self.extents)
+
+
+def encode_time(nanoseconds: int) -> tuple[int, int]:
+    """The two 32-bit fields of a time: seconds modulo 2^32, and nanoseconds with two more bits of seconds.
+
+    Clamped to what 34 bits hold: 1901 to 2446.
+    """
+    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
+    if not _OLDEST <= seconds <= _NEWEST:
+        seconds, fraction = (_OLDEST if seconds < 0 else _NEWEST), 0
+    low = seconds & 0xFFFFFFFF
+    signed = low - (1 << 32) if low >= 1 << 31 else low
+    return low, (seconds - signed) >> 32 & 3 | fraction << 2
+
+
+def encode_device(major: int, minor: int) -> bytes:
+    """i_block of a device: the old form where it fits, else the new one (fs/ext4/inode.c, new_encode_dev)."""
+    if major < 256 and minor < 256:
+        return (major << 8 | minor).to_bytes(4, "little")
+    return bytes(4) + (minor & 0xFF | major << 8 | (minor & ~0xFF) << 12).to_bytes(4, "little")

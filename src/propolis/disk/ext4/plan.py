@@ -1,0 +1,128 @@
+"""Where everything lies on a disk, decided before a byte of metadata is written. Pure arithmetic.
+
+A layer's disk has its metadata behind its content, as the content's size is known only then; a machine's disk has it in
+front, so that a large one is mostly hole. Neither has backups of superblock and descriptors (sparse_super2).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from propolis.disk.ext4.structs import BLOCK_SIZE, BLOCKS_PER_GROUP, DESCS_PER_BLOCK, INODES_PER_BLOCK
+
+Run = tuple[int, int]
+"""First block, number of blocks."""
+
+LAYER_DESCRIPTOR_BLOCKS = 16
+"""Room for the descriptors of 256 GiB; what a smaller layer does not need stays a hole."""
+LAYER_CONTENT = 1 + LAYER_DESCRIPTOR_BLOCKS
+"""The first block of a layer's content."""
+MOST_LAYER_BLOCKS = LAYER_DESCRIPTOR_BLOCKS * DESCS_PER_BLOCK * BLOCKS_PER_GROUP
+_LEAST_LAST_GROUP = 64
+"""A shorter last group is one that e2fsprogs would not make."""
+_BYTES_PER_INODE = 16384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The geometry of one file system, in blocks."""
+
+    blocks: int
+    inodes_per_group: int
+    inode_table: int
+    """First block of all groups' inode tables, one behind the other."""
+    bitmaps: int
+    """First block of all groups' block bitmaps, behind them all groups' inode bitmaps."""
+    content: int
+    """First block that `Layout` has not given away in front of the content."""
+
+    @property
+    def groups(self) -> int:
+        """Block groups."""
+        return -(-self.blocks // BLOCKS_PER_GROUP)
+
+    @property
+    def table_blocks(self) -> int:
+        """Blocks of one group's inode table."""
+        return self.inodes_per_group // INODES_PER_BLOCK
+
+    @property
+    def descriptor_blocks(self) -> int:
+        """Blocks of group descriptors."""
+        return -(-self.groups // DESCS_PER_BLOCK)
+
+    @property
+    def metadata(self) -> list[Run]:
+        """Blocks in use whatever the content is."""
+        return [
+            (0, 1 + self.descriptor_blocks),
+            (self.inode_table, self.groups * self.table_blocks),
+            (self.bitmaps, 2 * self.groups),
+        ]
+
+    def group_range(self, group: int) -> tuple[int, int]:
+        """First block of a group, and the first that is not its."""
+        return group * BLOCKS_PER_GROUP, min((group + 1) * BLOCKS_PER_GROUP, self.blocks)
+
+
+def behind_content(end: int, inodes: int) -> Layout:
+    """The layout of a layer whose content ends before block `end` and that has `inodes` inodes."""
+    groups = -(-end // BLOCKS_PER_GROUP)
+    while True:
+        per_group = _whole_blocks(-(-inodes // groups))
+        blocks = end + groups * (per_group // INODES_PER_BLOCK) + 2 * groups
+        tail = blocks % BLOCKS_PER_GROUP
+        if 0 < tail < _LEAST_LAST_GROUP:
+            blocks += _LEAST_LAST_GROUP - tail
+        if per_group <= BLOCKS_PER_GROUP and -(-blocks // BLOCKS_PER_GROUP) <= groups:
+            break
+        groups += 1
+    tables = groups * (per_group // INODES_PER_BLOCK)
+    # an inode table may ask for a group more than its blocks fill
+    blocks = max(blocks, (groups - 1) * BLOCKS_PER_GROUP + _LEAST_LAST_GROUP)
+    return Layout(
+        blocks=blocks, inodes_per_group=per_group, inode_table=end, bitmaps=end + tables, content=LAYER_CONTENT
+    )
+
+
+def before_content(size: int) -> Layout:
+    """The layout of a writable disk of `size` bytes."""
+    blocks = size // BLOCK_SIZE
+    if 0 < blocks % BLOCKS_PER_GROUP < _LEAST_LAST_GROUP and blocks > BLOCKS_PER_GROUP:
+        blocks -= blocks % BLOCKS_PER_GROUP
+    groups = -(-blocks // BLOCKS_PER_GROUP)
+    per_group = _whole_blocks(min(blocks, BLOCKS_PER_GROUP) * BLOCK_SIZE // _BYTES_PER_INODE)
+    bitmaps = 1 + -(-groups // DESCS_PER_BLOCK)
+    table = bitmaps + 2 * groups
+    content = table + groups * (per_group // INODES_PER_BLOCK)
+    return Layout(blocks=blocks, inodes_per_group=per_group, inode_table=table, bitmaps=bitmaps, content=content)
+
+
+def _whole_blocks(inodes: int) -> int:
+    """Round up to what fills whole blocks of an inode table."""
+    return max(-(-inodes // INODES_PER_BLOCK), 1) * INODES_PER_BLOCK
+
+
+def bitmap(first: int, end: int, runs: Iterable[Run]) -> int:
+    """The bits of blocks `first` up to `end` that lie in `runs`, as one number."""
+    bits = 0
+    for start, count in runs:
+        low, high = max(start, first), min(start + count, end)
+        if low < high:
+            bits |= (1 << high - low) - 1 << low - first
+    return bits
+
+
+def without(runs: Iterable[Run], freed: Iterable[Run]) -> list[Run]:
+    """`runs` less `freed`; all of `freed` lies within them."""
+    holes = sorted(freed)
+    left = []
+    for start, count in runs:
+        position, end = start, start + count
+        for hole, length in holes:
+            if start <= hole < end:
+                if hole > position:
+                    left.append((position, hole - position))
+                position = hole + length
+        if position < end:
+            left.append((position, end - position))
+    return left

@@ -1,0 +1,232 @@
+"""A layer's entries become a tree of inodes, with the semantics of unpacking it onto an empty directory.
+
+Later entries replace earlier ones, missing parents are made, links are found inside the root only; whiteouts become
+what overlayfs reads: a character device 0:0, and `trusted.overlay.opaque`. Of blocks it knows only whose are free.
+"""
+
+from propolis.disk.ext4.node import Node
+from propolis.disk.ext4.structs import (
+    EXT4_LINK_MAX,
+    EXT4_NAME_LEN,
+    MAX_SYMLINK,
+    S_IFBLK,
+    S_IFCHR,
+    S_IFDIR,
+    S_IFIFO,
+    S_IFLNK,
+    S_IFREG,
+)
+from propolis.errors import ImageInvalid, LayerUnsupported
+from propolis.tree import Entry, Kind
+
+OPAQUE = b"trusted.overlay.opaque"
+_OVERLAY = (b"trusted.overlay.", b"user.overlay.")
+_MOST_LINKS_FOLLOWED = 40
+_TYPES = {
+    Kind.FILE: S_IFREG,
+    Kind.DIRECTORY: S_IFDIR,
+    Kind.SYMLINK: S_IFLNK,
+    Kind.CHARACTER: S_IFCHR,
+    Kind.BLOCK: S_IFBLK,
+    Kind.FIFO: S_IFIFO,
+}
+
+
+class Tree:
+    """The tree below `base`, taken in entry by entry. `what` names the layer in errors."""
+
+    def __init__(self, base: Node, what: str) -> None:
+        self._base = base
+        self._what = what
+        self._directories: dict[bytes, Node] = {b"": base}
+        self._late_links: list[Entry] = []
+        self.dropped: list[Node] = []
+        """Inodes that nothing refers to any more; their blocks are free."""
+
+    def add(self, entry: Entry) -> Node | None:
+        """Put one entry in its place; returns its inode if it is a FILE, whose content follows.
+
+        Raises:
+            ImageInvalid: it cannot be where it says; the message names layer and entry.
+            LayerUnsupported: ext4 cannot hold it.
+        """
+        if entry.kind is Kind.HARDLINK:
+            self._hard_link(entry)
+            return None
+        if entry.kind is Kind.WHITEOUT:
+            self._whiteout(entry)
+            return None
+        if entry.kind is Kind.OPAQUE:
+            directory = self._directory(entry.path, entry)
+            directory.xattrs = {**directory.xattrs, OPAQUE: b"y"}
+            return None
+        node = self._node(entry)
+        if not entry.path:
+            self._update(self._base, node, entry)
+            return None
+        parent, name = self._parent(entry)
+        before = (parent.children or {}).get(name)
+        if before is not None and before.kind == S_IFDIR == node.kind:
+            self._update(before, node, entry)
+            return None
+        self._place(parent, name, node, entry.path)
+        return node if entry.kind is Kind.FILE else None
+
+    def finish(self) -> None:
+        """Make the links whose target came after them.
+
+        Raises:
+            LayerUnsupported: a target is not in this layer.
+        """
+        late, self._late_links = self._late_links, []
+        for entry in late:
+            target = self._find(entry.link)
+            if target is None:
+                raise LayerUnsupported(
+                    f"{self._what}: {_shown(entry.path)} is a hard link to {_shown(entry.link)}, which is not in it",
+                    hint="rebuild the image so that the layer holds the file too",
+                )
+            self._link(entry, target)
+
+    def _node(self, entry: Entry) -> Node:
+        node = Node(_TYPES[entry.kind] | entry.mode & 0o7777, uid=entry.uid, gid=entry.gid, mtime_ns=entry.mtime_ns)
+        if entry.xattrs:
+            # what steers overlayfs comes from whiteouts alone, never from the image's own attributes
+            node.xattrs = {name: value for name, value in entry.xattrs.items() if not name.startswith(_OVERLAY)}
+        if entry.kind is Kind.SYMLINK:
+            if not 0 < len(entry.link) <= MAX_SYMLINK:
+                raise ImageInvalid(
+                    f"{self._what}: the target of the symbolic link {_shown(entry.path)} is empty or too long"
+                )
+            node.mode, node.link, node.size = S_IFLNK | 0o777, entry.link, len(entry.link)
+        elif entry.kind is Kind.FILE:
+            node.size = entry.size
+        node.device = entry.device
+        return node
+
+    def _update(self, directory: Node, node: Node, entry: Entry) -> None:
+        opaque = {OPAQUE: b"y"} if OPAQUE in directory.xattrs else {}
+        directory.mode, directory.uid, directory.gid = node.mode, node.uid, node.gid
+        directory.mtime_ns, directory.xattrs = node.mtime_ns, {**node.xattrs, **opaque}
+        if node.kind != S_IFDIR:
+            raise ImageInvalid(f"{self._what}: the entry for the root ({_shown(entry.path)}) is not a directory")
+
+    def _whiteout(self, entry: Entry) -> None:
+        parent, name = self._parent(entry)
+        assert parent.children is not None
+        there = parent.children.get(name)
+        if there is None:
+            node = Node(S_IFCHR)
+            node.whiteout = True
+            self._place(parent, name, node, entry.path)
+        elif there.kind == S_IFDIR:
+            # deleted below and made anew here: nothing from below shows through
+            there.xattrs = {**there.xattrs, OPAQUE: b"y"}
+
+    def _hard_link(self, entry: Entry) -> None:
+        target = self._find(entry.link)
+        if target is None or target.whiteout:
+            self._late_links.append(entry)
+        else:
+            self._link(entry, target)
+
+    def _link(self, entry: Entry, target: Node) -> None:
+        if target.kind == S_IFDIR:
+            raise ImageInvalid(
+                f"{self._what}: {_shown(entry.path)} is a hard link to a directory, {_shown(entry.link)}"
+            )
+        if target.links >= EXT4_LINK_MAX:
+            raise LayerUnsupported(f"{self._what}: {_shown(entry.link)} has more than {EXT4_LINK_MAX} hard links")
+        parent, name = self._parent(entry)
+        assert parent.children is not None
+        if parent.children.get(name) is not target:
+            self._place(parent, name, target, entry.path)
+
+    def _place(self, parent: Node, name: bytes, node: Node, path: bytes) -> None:
+        """Make `node` the child `name`, in place of whatever is there."""
+        assert parent.children is not None
+        before = parent.children.pop(name, None)
+        node.links += 1
+        if before is not None:
+            if before.whiteout and node.kind == S_IFDIR:
+                node.xattrs = {**node.xattrs, OPAQUE: b"y"}
+            if before.kind == S_IFDIR:
+                self._forget_below(path)
+            self._drop(before)
+        parent.children[name] = node
+        if node.kind == S_IFDIR:
+            node.parent = parent
+            self._directories[path] = node
+
+    def _drop(self, node: Node) -> None:
+        """Take away one reference to `node`, and to all below it if it was the last."""
+        pending = [node]
+        while pending:
+            gone = pending.pop()
+            gone.links -= 1
+            if gone.links == 0:
+                self.dropped.append(gone)
+                pending.extend((gone.children or {}).values())
+
+    def _forget_below(self, path: bytes) -> None:
+        prefix = path + b"/"
+        self._directories = {
+            known: node for known, node in self._directories.items() if known != path and not known.startswith(prefix)
+        }
+
+    def _parent(self, entry: Entry) -> tuple[Node, bytes]:
+        above, _, name = entry.path.rpartition(b"/")
+        if not name or len(name) > EXT4_NAME_LEN:
+            raise ImageInvalid(
+                f"{self._what}: the name {_shown(entry.path)} is empty or longer than {EXT4_NAME_LEN} bytes"
+            )
+        return self._directories.get(above) or self._directory(above, entry), name
+
+    def _directory(self, path: bytes, entry: Entry) -> Node:
+        """The directory at `path`; symbolic links on the way are followed inside the root, missing ones made."""
+        node = self._base
+        followed = 0
+        walked: list[bytes] = []
+        pending = path.split(b"/")[::-1] if path else []
+        while pending:
+            name = pending.pop()
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                node, walked = node.parent if walked and node.parent else self._base, walked[:-1]
+                continue
+            assert node.children is not None
+            child = node.children.get(name)
+            walked.append(name)
+            if child is None or child.whiteout:
+                child = Node(S_IFDIR | 0o755)
+                self._place(node, name, child, b"/".join(walked))
+            elif child.kind == S_IFLNK:
+                followed += 1
+                if followed > _MOST_LINKS_FOLLOWED:
+                    raise ImageInvalid(
+                        f"{self._what}: the way to {_shown(entry.path)} goes through too many symbolic links"
+                    )
+                walked.pop()
+                pending += child.link.split(b"/")[::-1]
+                if child.link.startswith(b"/"):
+                    node, walked = self._base, []
+                continue
+            elif child.kind != S_IFDIR:
+                raise ImageInvalid(
+                    f"{self._what}: {_shown(entry.path)} lies below {_shown(name)}, which is not a directory"
+                )
+            node = child
+        return node
+
+    def _find(self, path: bytes) -> Node | None:
+        """What lies at `path`, not followed if it is a symbolic link itself; None when there is nothing."""
+        above, _, name = path.rpartition(b"/")
+        directory = self._directories.get(above)
+        return None if directory is None else (directory.children or {}).get(name)
+
+
+def _shown(path: bytes) -> str:
+    """A path for a message: short, printable."""
+    text = path.decode(errors="backslashreplace")
+    return f"{text[:120]}..." if len(text) > 123 else text or "/"

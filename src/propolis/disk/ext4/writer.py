@@ -1,0 +1,120 @@
+"""Writes ext4 file systems in one pass: a layer's, pushed in entry by entry, and a machine's own, mostly empty one.
+
+Content goes to the file as it comes; everything else is written at the end, the superblock last. The same entries give
+the same bytes, however their content was cut. In memory is the tree without its content.
+"""
+
+from collections.abc import Mapping
+
+from propolis.disk.ext4 import plan
+from propolis.disk.ext4.content import ContentWriter
+from propolis.disk.ext4.metadata import MetadataWriter, identity, number_inodes
+from propolis.disk.ext4.node import Node
+from propolis.disk.ext4.stream import BlockStream
+from propolis.disk.ext4.structs import BLOCK_SIZE, EXT4_GOOD_OLD_FIRST_INO, S_IFDIR, S_IFREG
+from propolis.disk.ext4.tree import Tree
+from propolis.errors import LayerUnsupported
+from propolis.tree import Entry
+
+WRITER_VERSION = 1
+"""Part of every cache key: raise it when the same entries give other bytes."""
+TREE = b"tree"
+"""The directory of a layer's disk that holds the layer's tree."""
+
+
+class LayerWriter:
+    """A `TreeSink` that makes a layer's disk. Call `finish` after the last entry."""
+
+    def __init__(self, descriptor: int, *, key: str, what: str) -> None:
+        """Write to the empty file `descriptor`; identifiers come from `key`, errors name `what`."""
+        self._root, self._lost_found = _root()
+        base = Node(S_IFDIR | 0o755)
+        _attach(self._root, TREE, base)
+        self._tree = Tree(base, what)
+        self._stream = BlockStream(descriptor, plan.LAYER_CONTENT)
+        self._content = ContentWriter(self._stream)
+        self._metadata = MetadataWriter(self._stream, identity(key), what)
+        self._what = what
+        self._open = False
+
+    def entry(self, entry: Entry) -> None:
+        """See `TreeSink.entry`."""
+        self._close()
+        node = self._tree.add(entry)
+        if node is not None and entry.size:
+            self._content.begin(node)
+            self._open = True
+
+    def data(self, view: memoryview) -> None:
+        """See `TreeSink.data`."""
+        self._content.data(view)
+
+    def hole(self, length: int) -> None:
+        """See `TreeSink.hole`."""
+        self._content.hole(length)
+
+    def commit(self) -> None:
+        """See `TreeSink.commit`."""
+        self._stream.commit()
+
+    def finish(self) -> int:
+        """Write all metadata; returns the file system's size in bytes."""
+        self._close()
+        self._tree.finish()
+        nodes = number_inodes(self._root, self._lost_found)
+        self._metadata.write_inode_blocks([self._root, *nodes])
+        end = self._stream.block
+        if end > plan.MOST_LAYER_BLOCKS * 15 // 16:
+            raise LayerUnsupported(
+                f"{self._what} unpacks to more than a layer's disk holds ({end * BLOCK_SIZE >> 30} GiB)"
+            )
+        layout = plan.behind_content(end, EXT4_GOOD_OLD_FIRST_INO - 1 + len(nodes))
+        freed = [(physical, count) for node in self._tree.dropped for _, physical, count in node.extents]
+        used = plan.without([(plan.LAYER_CONTENT, end - plan.LAYER_CONTENT)], freed)
+        self._metadata.write_tables(layout, self._root, nodes, used)
+        return layout.blocks * BLOCK_SIZE
+
+    def _close(self) -> None:
+        if self._open:
+            self._content.end()
+            self._open = False
+
+
+def write_writable(
+    descriptor: int, *, size: int, key: str, directories: Mapping[bytes, int], files: Mapping[bytes, bytes]
+) -> None:
+    """Make a writable disk of `size` bytes with directories (name to mode) and files (mode 0600) in its root.
+
+    The file is as long as `size` says, less a last group that would be too short, and nearly all of it is hole.
+    """
+    layout = plan.before_content(size)
+    root, lost_found = _root()
+    stream = BlockStream(descriptor, layout.content)
+    content = ContentWriter(stream)
+    for name, mode in directories.items():
+        _attach(root, name, Node(S_IFDIR | mode))
+    for name, data in files.items():
+        node = Node(S_IFREG | 0o600)
+        node.size = len(data)
+        _attach(root, name, node)
+        content.begin(node)
+        content.data(memoryview(data))
+        content.end()
+    nodes = number_inodes(root, lost_found)
+    metadata = MetadataWriter(stream, identity(key), "the machine's disk")
+    metadata.write_inode_blocks([root, *nodes])
+    metadata.write_tables(layout, root, nodes, [(layout.content, stream.block - layout.content)])
+
+
+def _root() -> tuple[Node, Node]:
+    """The root and its lost+found, which e2fsck expects."""
+    root, lost_found = Node(S_IFDIR | 0o755), Node(S_IFDIR | 0o700)
+    _attach(root, b"lost+found", lost_found)
+    return root, lost_found
+
+
+def _attach(parent: Node, name: bytes, node: Node) -> None:
+    assert parent.children is not None
+    parent.children[name] = node
+    node.parent = parent
+    node.links = 1

@@ -1,0 +1,41 @@
+"""A raw disk becomes a fixed VHD: its bytes, then a footer of one sector. Follows `c_vhd`.
+
+Deterministic: no time stamp, and the identifier comes from a key.
+"""
+
+import hashlib
+
+from propolis.disk import c_vhd
+
+SECTOR = 512
+
+
+def footer(size: int, key: str) -> bytes:
+    """The footer of a disk of `size` bytes, a multiple of 512; `key` tells it from other disks."""
+    cylinders, heads, sectors = geometry(size)
+    unique = hashlib.sha256(b"propolis vhd " + key.encode()).digest()[:16]
+    data = bytearray(
+        c_vhd.footer.pack(
+            c_vhd.COOKIE, c_vhd.FEATURES_RESERVED, c_vhd.FILE_FORMAT_VERSION, c_vhd.NO_DATA_OFFSET, 0,
+            c_vhd.CREATOR_APPLICATION, c_vhd.CREATOR_VERSION, c_vhd.CREATOR_HOST_OS, size, size,
+            cylinders, heads, sectors, c_vhd.DISK_TYPE_FIXED, 0, unique, 0,
+        )
+    )  # fmt: skip
+    checksum = ~sum(data) & 0xFFFFFFFF
+    data[c_vhd.CHECKSUM_OFFSET : c_vhd.CHECKSUM_OFFSET + 4] = checksum.to_bytes(4, "big")
+    return bytes(data)
+
+
+def geometry(size: int) -> tuple[int, int, int]:
+    """Cylinders, heads and sectors per track, by the specification's algorithm; it rounds down."""
+    total = min(size // SECTOR, c_vhd.MOST_SECTORS)
+    if total >= 65535 * 16 * 63:
+        heads, sectors = 16, 255
+    else:
+        sectors = 17
+        heads = max(4, -(-(total // sectors) // 1024))
+        if total // sectors >= heads * 1024 or heads > 16:
+            sectors, heads = 31, 16
+        if total // sectors >= heads * 1024:
+            sectors, heads = 63, 16
+    return total // sectors // heads, heads, sectors

@@ -1,0 +1,58 @@
+"""Fixtures that boot machines with whatever backend works on this host; in software emulation if need be."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import propolis
+
+PROPOLIS = Path(sys.executable).with_name("propolis")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _qemu_is_installed():
+    if shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("qemu-system-x86_64 is not installed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_directory(tmp_path_factory):
+    """Machines of the tests are kept apart from the user's; the cache (kernel, disks) is shared with them."""
+    directory = tmp_path_factory.mktemp("data")
+    before = os.environ.get("PROPOLIS_DATA")
+    os.environ["PROPOLIS_DATA"] = str(directory)
+    yield directory
+    if before is None:
+        del os.environ["PROPOLIS_DATA"]
+    else:
+        os.environ["PROPOLIS_DATA"] = before
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind(data_directory):
+    yield
+    machines = data_directory / "machines"
+    assert not machines.exists() or not list(machines.iterdir())
+
+
+@pytest.fixture(scope="module")
+def machine(busybox_image):
+    """One machine for tests that only need something to run in it."""
+    with propolis.Machine.start(busybox_image, ["sleep", "3600"], hostname="box") as machine:
+        yield machine
+
+
+@pytest.fixture
+def cli():
+    """Run the command line; returns the finished process with bytes for output."""
+
+    def run(*arguments, input=None, timeout=120, **options):
+        command = [PROPOLIS, *map(str, arguments)]
+        options = {"stdin": subprocess.DEVNULL} | options if input is None else options
+        return subprocess.run(command, input=input, capture_output=True, timeout=timeout, check=False, **options)
+
+    return run
