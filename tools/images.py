@@ -52,7 +52,7 @@ def busybox_layer() -> bytes:
         for directory, mode in (("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777), ("home", 0o755)):
             _add(tar, directory, tarfile.DIRTYPE, mode)
         _add(tar, "bin/busybox", tarfile.REGTYPE, 0o755, BUSYBOX.read_bytes())
-        for applet in applets:
+        for applet in sorted(set(applets) - {"busybox"}):
             _add(tar, f"bin/{applet}", tarfile.SYMTYPE, 0o777, link="busybox")
         accounts = (
             b"root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/:/bin/false\nnobody:x:65534:65534::/home:/bin/sh\n"

@@ -146,3 +146,4 @@ class MachineSpec:
     kernel: Path | None = None
     initrd: Path | None = None
     backend: str | None = None
+    boot_timeout: float = 120.0

@@ -6,23 +6,210 @@ It decides order and clean-up, nothing else: each step is one call into the room
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 
-from propolis import disk, guest, image
-from propolis.agent.client import AgentClient, Hello
-from propolis.errors import BootFailed, MachineLost
+from propolis.agent.client import AgentClient
+from propolis.agent.session import Hello
+from propolis.disk.cache import LayerCache
+from propolis.disk.writable import make_writable
+from propolis.errors import BootFailed, DeadlineExceeded, MachineError, MachineLost
+from propolis.guest.cmdline import kernel_command_line
+from propolis.guest.initramfs import boot_files
+from propolis.guest.kernel import find_kernel, given_kernel
 from propolis.host import system
 from propolis.host.directories import cache_directory, data_directory
 from propolis.hypervisor import registry
 from propolis.hypervisor.base import Backend, VMHandle
+from propolis.image.layers import unpack
+from propolis.image.manifest import Layer
+from propolis.image.opening import open_image
+from propolis.image.source import Image
+from propolis.image.store import BlobStore
 from propolis.machine.workload import main_process
 from propolis.progress import Reporter
 from propolis.spec import BootPlan, Disk, DiskFormat, InitConfig, MachineSpec, Process, VMConfig
 from propolis.state.record import MachineRecord, ProcessIdentity
 from propolis.state.store import MachineStore, this_process
+from propolis.tree import TreeSink
+
+_T = TypeVar("_T")
+_CONVERSIONS_AT_ONCE = 4
+_INIT_FILE = ".propolis_init.json"
+_SHORT_ID = 12
+_announced: set[str] = set()
+_POWER_OFF_TIMEOUT = 2.0
+"""Seconds for a guest whose processes have ended to sync and power off before it is forced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """A machine whose agent answers. Its workload (`process`) has not been started."""
+
+    record: MachineRecord
+    process: Process
+    handle: VMHandle
+    agent: AgentClient
+    hello: Hello
+
+    async def shut_down(self, grace: float) -> None:
+        """End all processes, give them `grace` seconds for it, and power off. Idempotent."""
+        if self.handle.is_alive:
+            with contextlib.suppress(MachineError), anyio.move_on_after(grace + _POWER_OFF_TIMEOUT):
+                await self.agent.shutdown(grace)
+                await self.handle.wait()
+        await self.handle.stop()
+
+
+@contextlib.asynccontextmanager
+async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launched]:
+    """Start the machine that `spec` asks for; on leaving, nothing of it remains.
+
+    Leaving without having called `shut_down` forces it off, which loses nothing: its disk goes with it.
+
+    Raises:
+        PropolisError: any room's; see there. A guest that dies or is silent raises BootFailed.
+    """
+    backend, availability = await _in_thread(registry.choose, spec.backend)
+    if not availability.accelerated:
+        _announce(reporter, availability.reason)
+    image, layers, boot = await _in_thread(_prepare, spec, backend, reporter)
+    process = main_process(image.config, spec)
+
+    store = MachineStore(data_directory())
+    record = _record(spec, store)
+    await _in_thread(store.add, record)
+    async with contextlib.AsyncExitStack() as clean_up:
+        clean_up.callback(store.remove, record)
+        config = await _in_thread(_assemble, spec, record, process, backend, layers, boot)
+        reporter.begin("boot")
+        handle = await backend.start(config)
+        clean_up.push_async_callback(handle.stop)
+        clean_up.enter_context(_with_console(handle))
+        for pid in handle.processes[:1]:
+            store.set_vmm(record.id, ProcessIdentity(pid=pid, start=system.process_start(pid) or ""))
+        agent = await clean_up.enter_async_context(AgentClient(await handle.agent()))
+        hello = await _hello(agent, handle, spec.boot_timeout)
+        reporter.end("boot")
+        yield Launched(record=record, process=process, handle=handle, agent=agent, hello=hello)
+
+
+def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[Image, list[Disk], BootPlan]:
+    """What can be shared between machines and is cached: the image's disks, kernel and initramfs."""
+    cache = cache_directory()
+    architecture = backend.capabilities.architectures[0]
+    with _step(reporter, "open image"):
+        image = open_image(spec.image, architecture, BlobStore(cache / "blobs"))
+        main_process(image.config, spec)  # an image without a command is told before any work
+    with _step(reporter, "prepare disks"):
+        disk_format = backend.capabilities.disk_formats[0]
+        convert = partial(_layer_disk, image, LayerCache(cache / "layers"), disk_format, reporter)
+        with ThreadPoolExecutor(_CONVERSIONS_AT_ONCE) as pool:
+            disks = list(pool.map(convert, image.layers))
+    with _step(reporter, "prepare kernel"):
+        if spec.kernel is None:
+            kernel = find_kernel(cache, architecture, reporter)
+        else:
+            kernel = given_kernel(spec.kernel, cache, architecture, reporter)
+        vmlinuz, initramfs = boot_files(kernel, initrd=spec.initrd)
+    cmdline = kernel_command_line(architecture, layers=len(disks))
+    return image, disks, BootPlan(kernel=vmlinuz, initramfs=initramfs, cmdline=cmdline, architecture=architecture)
+
+
+def _layer_disk(image: Image, cache: LayerCache, disk_format: DiskFormat, reporter: Reporter, layer: Layer) -> Disk:
+    def fill(sink: TreeSink) -> None:
+        with image.open_layer(layer) as blob:
+            unpack(blob, layer, sink, reporter)
+
+    return Disk(path=cache.disk(layer.diff_id, disk_format, fill), format=disk_format)
+
+
+def _record(spec: MachineSpec, store: MachineStore) -> MachineRecord:
+    machine_id = secrets.token_hex(_SHORT_ID // 2)
+    return MachineRecord(
+        id=machine_id,
+        name=spec.name or f"machine-{machine_id}",
+        image=spec.image,
+        directory=store.machines / machine_id,
+        owner=this_process(),
+    )
+
+
+def _assemble(
+    spec: MachineSpec, record: MachineRecord, process: Process, backend: Backend, layers: list[Disk], boot: BootPlan
+) -> VMConfig:
+    """What is the machine's own: its directory, and the writable disk with the init's document in it."""
+    record.directory.mkdir(parents=True, mode=0o700)
+    init = InitConfig(process=process, hostname=spec.hostname or record.id, layers=len(layers))
+    disk_format = backend.capabilities.disk_formats[0]
+    path = record.directory / f"machine.{disk_format}"
+    document = json.dumps(init.to_json(), ensure_ascii=False).encode(errors="surrogateescape")
+    make_writable(path, disk_format, {_INIT_FILE: document})
+    own = Disk(path=backend.prepare_rootfs(path, init), format=disk_format, read_only=False)
+    return VMConfig(
+        id=record.id,
+        boot=boot,
+        disks=(*layers, own),
+        cpus=spec.cpus,
+        memory=spec.memory,
+        directory=record.directory,
+    )
+
+
+async def _hello(agent: AgentClient, handle: VMHandle, seconds: float) -> Hello:
+    try:
+        return await agent.hello(seconds)
+    except DeadlineExceeded as error:
+        raise BootFailed(
+            f"the guest did not answer within {seconds:g} s",
+            hint="a loaded host may need a longer --boot-timeout; " + _last_words(handle),
+            console=handle.console(),
+        ) from error
+    except MachineLost as error:
+        await handle.wait()
+        raise BootFailed(
+            "the guest ended before it was ready", hint=_last_words(handle), console=handle.console()
+        ) from error
+
+
+@contextlib.contextmanager
+def _with_console(handle: VMHandle) -> Iterator[None]:
+    """What the guest printed last belongs to the error that tells of its loss."""
+    try:
+        yield
+    except MachineLost as error:
+        error.console = error.console or handle.console()
+        error.hint = error.hint or _last_words(handle)
+        raise
+
+
+def _last_words(handle: VMHandle) -> str:
+    lines = [line.strip() for line in handle.console().splitlines() if line.strip()]
+    told = [line for line in lines if "propolis-init:" in line or "panic" in line.lower()] or lines
+    return f"its console ends with: {told[-1][:200]}" if told else "its console is empty"
+
+
+def _announce(reporter: Reporter, reason: str) -> None:
+    """Say once per process that guest code is emulated, and why."""
+    if reason in _announced:
+        return
+    _announced.add(reason)
+    reporter.notice(f"no hardware virtualization is in use, so the guest runs in software emulation ({reason})")
+
+
+@contextlib.contextmanager
+def _step(reporter: Reporter, name: str) -> Iterator[None]:
+    reporter.begin(name)
+    yield
+    reporter.end(name)
+
+
+async def _in_thread(call: Callable[..., _T], *arguments: object) -> _T:
+    """Run byte work in a thread. Cancelled, it is left to end by itself: what it makes goes to the cache or nowhere."""
+    return await anyio.to_thread.run_sync(partial(call, *arguments), abandon_on_cancel=True)

@@ -17,7 +17,7 @@ from typing import Any
 from propolis.host.files import write_atomically
 from propolis.image import digest as digests
 from propolis.image.compression import Compression
-from propolis.image.manifest import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from propolis.image.manifest import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Layer
 from propolis.spec import Architecture
 
 if sys.version_info >= (3, 14):
@@ -78,6 +78,13 @@ def layer_tar(tree: Tree) -> bytes:
             member, content = _member(path, node)
             archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def describe_layer(blob: bytes, tar: bytes | None = None, compression: Compression | str = Compression.NONE) -> Layer:
+    """The value that names a layer's blob; `tar` is what it holds when it is compressed."""
+    media_type = OCI_LAYER + _SUFFIX[Compression(compression)]
+    diff_id = digests.of(blob if tar is None else tar)
+    return Layer(digest=digests.of(blob), size=len(blob), media_type=media_type, diff_id=diff_id)
 
 
 def write_layout(

@@ -1,0 +1,172 @@
+#include "devices.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/netlink.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "console.h"
+
+#define WAIT_MS 10000
+#define BLOCK "/sys/class/block"
+#define PORTS "/sys/class/virtio-ports"
+
+struct disk {
+    unsigned host, lun;   /* SCSI */
+    char address[96];     /* virtio-blk: where it sits on the bus */
+    char name[32];
+    bool scsi;
+};
+
+static int events_fd = -1;
+
+void devices_open(void)
+{
+    struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = 1};
+    events_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
+    if (events_fd < 0 || bind(events_fd, (struct sockaddr *)&address, sizeof address) != 0)
+        die_errno("cannot listen for device events");
+}
+
+void devices_close(void)
+{
+    close(events_fd);
+    events_fd = -1;
+}
+
+/* Sleeps until the kernel reports something new; false when the time is up. */
+static bool wait_event(uint64_t deadline)
+{
+    char event[4096];
+    uint64_t now = now_ms();
+    struct pollfd wanted = {.fd = events_fd, .events = POLLIN};
+    if (now >= deadline || poll(&wanted, 1, (int)(deadline - now)) == 0)
+        return false;
+    while (recv(events_fd, event, sizeof event, 0) > 0 || errno == ENOBUFS)
+        errno = 0;
+    return true;
+}
+
+/* Fills in the address of the block device `name`; false when it is no disk of ours. */
+static bool describe(const char *name, struct disk *disk)
+{
+    char link[PATH_MAX], real[PATH_MAX];
+    unsigned channel, target;
+    if (strlen(name) >= sizeof disk->name)
+        return false;
+    snprintf(link, sizeof link, BLOCK "/%s/device", name); /* partitions have none */
+    if (realpath(link, real) == NULL)
+        return false;
+    strcpy(disk->name, name);
+    const char *base = strrchr(real, '/') + 1;
+    disk->scsi = sscanf(base, "%u:%u:%u:%u", &disk->host, &channel, &target, &disk->lun) == 4;
+    if (disk->scsi) {
+        disk->lun &= 0x3fff; /* from 256 on the kernel shows the flat addressing bit */
+        return channel == 0 && target == 0 && strncmp(name, "sd", 2) == 0;
+    }
+    if (strncmp(base, "virtio", 6) != 0)
+        return false;
+    /* .../0000:00:03.0/virtio1: the directory above has a fixed width, so text order is bus order */
+    real[base - 1 - real] = '\0';
+    snprintf(disk->address, sizeof disk->address, "%.95s", strrchr(real, '/') + 1);
+    return true;
+}
+
+static int compare(const void *left, const void *right)
+{
+    const struct disk *a = left, *b = right;
+    if (a->scsi != b->scsi)
+        return a->scsi ? -1 : 1;
+    if (!a->scsi)
+        return strcmp(a->address, b->address);
+    if (a->host != b->host)
+        return a->host < b->host ? -1 : 1;
+    return (a->lun > b->lun) - (a->lun < b->lun);
+}
+
+static int scan(struct disk *disks, int most)
+{
+    int found = 0;
+    DIR *directory = opendir(BLOCK);
+    if (directory == NULL)
+        return 0; /* no block device yet */
+    for (struct dirent *entry; found < most && (entry = readdir(directory)) != NULL;)
+        if (entry->d_name[0] != '.' && describe(entry->d_name, &disks[found]))
+            found++;
+    closedir(directory);
+    qsort(disks, (size_t)found, sizeof *disks, compare);
+    return found;
+}
+
+/* The first of `count` disks that belong together among `found` sorted ones, or NULL; `have` is how many are there. */
+static const struct disk *choose(const struct disk *disks, int found, int count, int *have)
+{
+    *have = 0;
+    if (found > 0 && !disks[0].scsi) {
+        *have = found;
+        return found == count ? disks : NULL;
+    }
+    for (int i = 0; i < found && disks[i].scsi; i++) {
+        int run = 0;
+        while (i + run < found && disks[i + run].scsi && disks[i + run].host == disks[i].host && disks[i + run].lun == (unsigned)run)
+            run++;
+        if (run > *have)
+            *have = run;
+        if (run >= count)
+            return disks + i;
+    }
+    return NULL;
+}
+
+void devices_disks(char (*paths)[DEVICES_PATH], int count)
+{
+    static struct disk disks[2 * DEVICES_LAYERS];
+    uint64_t deadline = now_ms() + WAIT_MS;
+    const struct disk *chosen;
+    int have;
+    while ((chosen = choose(disks, scan(disks, 2 * DEVICES_LAYERS), count, &have)) == NULL)
+        if (!wait_event(deadline))
+            die("only %d of %d disks appeared within %d s: a driver or a disk is missing", have, count, WAIT_MS / 1000);
+    for (int i = 0; i < count; i++)
+        snprintf(paths[i], DEVICES_PATH, "/dev/%s", chosen[i].name);
+}
+
+static bool find_port(const char *name, char path[DEVICES_PATH])
+{
+    bool found = false;
+    DIR *directory = opendir(PORTS);
+    if (directory == NULL)
+        return false;
+    for (struct dirent *entry; !found && (entry = readdir(directory)) != NULL;) {
+        char file[PATH_MAX], text[128] = "";
+        snprintf(file, sizeof file, PORTS "/%s/name", entry->d_name);
+        int fd = open(file, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            continue; /* its name comes later, with an event of its own */
+        ssize_t length = read(fd, text, sizeof text - 1);
+        close(fd);
+        text[length > 0 ? length : 0] = '\0';
+        text[strcspn(text, "\n")] = '\0';
+        found = strcmp(text, name) == 0 && strlen(entry->d_name) < DEVICES_PATH - 6;
+        if (found)
+            snprintf(path, DEVICES_PATH, "/dev/%.50s", entry->d_name);
+    }
+    closedir(directory);
+    return found;
+}
+
+void devices_port(const char *name, char path[DEVICES_PATH])
+{
+    uint64_t deadline = now_ms() + WAIT_MS;
+    while (!find_port(name, path))
+        if (!wait_event(deadline))
+            die("the port %s did not appear within %d s: a driver or the device is missing", name, WAIT_MS / 1000);
+}

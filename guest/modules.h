@@ -1,0 +1,8 @@
+/* Kernel modules of the initramfs. */
+#ifndef PROPOLIS_MODULES_H
+#define PROPOLIS_MODULES_H
+
+/* Loads every file named in /modules/load, in that order, and removes it. No such list: the kernel needs none. */
+void modules_load(void);
+
+#endif

@@ -1,0 +1,314 @@
+"""A layer's blob becomes entries in a `TreeSink`, its digest and diff_id verified in the same pass.
+
+Follows the OCI image specification's layer.md (whiteouts) and, for names, what containerd makes of them. Knows nothing
+of disks: whether a path leads through a symlink is the sink's concern, which has the tree. Hashing and decompression
+sit behind one `read` call, so that threads can take them over without a change here.
+"""
+
+import io
+from typing import BinaryIO
+
+from propolis.errors import DigestMismatch, ImageError, ImageInvalid
+from propolis.image import digest as digests
+from propolis.image import tar
+from propolis.image.compression import MAGIC_LENGTH, Compression, chunks, sniff
+from propolis.image.manifest import Layer
+from propolis.progress import Reporter, Silent
+from propolis.tree import Entry, Kind, TreeSink
+
+MAX_ENTRIES = 10_000_000
+MAX_UNPACKED = 1 << 40
+"""Bytes of one layer's tar, and of all its files together with their holes."""
+_MAX_NAME = 255
+_MAX_PATH = 4095
+"""Linux's NAME_MAX, and PATH_MAX without its final NUL."""
+_MAX_ID = 0xFFFFFFFE
+"""The greatest owner; one more means "unchanged" to chown(2)."""
+_MAX_MAJOR, _MAX_MINOR = 0xFFF, 0xFFFFF
+_STEP = "unpack layer"
+
+_WHITEOUT = b".wh."
+_META = b".wh..wh."
+_OPAQUE = b".wh..wh..opq"
+_OVERLAY_XATTR = b"trusted.overlay."
+
+_KINDS = {
+    tar.DIRECTORY: Kind.DIRECTORY,
+    tar.SYMLINK: Kind.SYMLINK,
+    tar.HARDLINK: Kind.HARDLINK,
+    tar.CHARACTER: Kind.CHARACTER,
+    tar.BLOCK_DEVICE: Kind.BLOCK,
+    tar.FIFO: Kind.FIFO,
+} | dict.fromkeys(tar.REGULAR, Kind.FILE)
+
+
+def unpack(blob: BinaryIO, layer: Layer, sink: TreeSink, reporter: Reporter | None = None) -> None:
+    """Push every entry of `layer` into `sink`, reading `blob` from where it stands to its end.
+
+    Progress is in bytes of `blob`. When this raises, the sink has already taken entries: discard what it made of them.
+    The sink's own errors pass through.
+
+    Raises:
+        DigestMismatch: the blob is not what the digest, or its content not what the diff_id names.
+        ImageInvalid: truncated, broken, of another size, or hostile; the message names the entry.
+    """
+    reporter = reporter or Silent()
+    reporter.begin(_STEP, layer.diff_id, layer.size)
+    _Unpacking(blob, layer, sink, reporter).run()
+    reporter.end(_STEP, layer.diff_id)
+
+
+class _Unpacking:
+    """One pass over one blob."""
+
+    def __init__(self, blob: BinaryIO, layer: Layer, sink: TreeSink, reporter: Reporter) -> None:
+        self._layer = layer
+        self._sink = sink
+        self._blob = _Metered(blob, layer, reporter)
+        # Where the blob is the tar itself, one digest names both and is computed once.
+        same = layer.compression is Compression.NONE and layer.digest == layer.diff_id
+        self._diff_hash = None if same else digests.hasher(layer.diff_id)
+        self._unpacked = 0
+        self._files = 0
+        self._tar = tar.TarReader(self._read, str(layer), release=sink.commit)
+
+    def run(self) -> None:
+        self._blob.check_magic()
+        self._chunks = chunks(self._blob, self._layer.compression)  # type: ignore[arg-type]
+        try:
+            self._entries()
+            self._tar.drain()
+        except ImageInvalid as error:
+            self._blame_digest(error)
+            raise
+        self._blob.check()
+        if self._diff_hash is not None and self._diff_hash.hexdigest() != self._layer.diff_id.partition(":")[2]:
+            raise DigestMismatch(
+                f"the content of {self._layer} is not what diff_id {digests.short(self._layer.diff_id)} names",
+                hint="the image contradicts itself; get another copy",
+            )
+
+    def _read(self) -> memoryview:
+        chunk = next(self._chunks, memoryview(b""))
+        if self._diff_hash is not None:
+            self._diff_hash.update(chunk)
+        self._unpacked += len(chunk)
+        if self._unpacked > MAX_UNPACKED:
+            raise ValueError(f"it unpacks to more than {MAX_UNPACKED >> 40} TiB")
+        return chunk
+
+    def _blame_digest(self, error: ImageInvalid) -> None:
+        """Broken content of a blob that is not the right one: say that instead, unless it is just too short."""
+        if self._blob.drain() and not self._blob.matches():
+            raise self._blob.mismatch() from error
+
+    def _entries(self) -> None:
+        reader, sink, layer = self._tar, self._sink, self._layer
+        count = 0
+        while (member := reader.next()) is not None:
+            count += 1
+            if count > MAX_ENTRIES:
+                raise ImageInvalid(f"{layer} has more than {MAX_ENTRIES} entries")
+            try:
+                entry = _entry(member)
+            except ValueError as error:
+                raise ImageInvalid(
+                    f"{layer}: entry {tar.shown(member.name)} {error}", hint="the image cannot be used as it is"
+                ) from None
+            if entry is None:
+                continue
+            sink.entry(entry)
+            if entry.kind is Kind.FILE:
+                self._content(member)
+
+    def _content(self, member: tar.Member) -> None:
+        reader, data = self._tar, self._sink.data
+        self._files += member.size
+        if self._files > MAX_UNPACKED:
+            raise reader.fault(f"the layer's files are more than {MAX_UNPACKED >> 40} TiB")
+        if member.extents is not None:
+            self._sparse(member)
+            return
+        while reader.left:
+            data(reader.piece())
+
+    def _sparse(self, member: tar.Member) -> None:
+        reader, sink = self._tar, self._sink
+        position = 0
+        for offset, length in member.extents or ():
+            if offset > position:
+                sink.hole(offset - position)
+            position = offset + length
+            missing = length
+            while missing:
+                piece = reader.piece(missing)
+                missing -= len(piece)
+                sink.data(piece)
+        if member.size > position:
+            sink.hole(member.size - position)
+
+
+def _entry(member: tar.Member) -> Entry | None:
+    """What `member` means in a layer; None when nothing. ValueError says what is wrong with it."""
+    kind = _KINDS.get(member.typeflag)
+    if kind is None:
+        raise ValueError(f"is of unknown type {member.typeflag!r}")
+    name = member.name
+    path = clean(name)
+    if kind is Kind.FILE and name.endswith(b"/"):
+        kind = Kind.DIRECTORY  # how tar marked directories before it had a type for them
+    if _WHITEOUT in path:
+        special = _whiteout(path)
+        if special is not None:
+            return special if special.kind is not Kind.FILE else None
+    if not path and kind is not Kind.DIRECTORY:
+        raise ValueError("stands for the root, which is a directory")
+    if member.uid > _MAX_ID or member.gid > _MAX_ID:
+        raise ValueError("has an owner that Linux does not know")
+    if member.device[0] > _MAX_MAJOR or member.device[1] > _MAX_MINOR or min(member.device) < 0:
+        raise ValueError("has a device number that Linux does not know")
+    return Entry(
+        kind,
+        path,
+        member.mode,
+        member.uid,
+        member.gid,
+        member.mtime_ns,
+        member.size if kind is Kind.FILE else 0,
+        _link(kind, path, member.link) if kind in (Kind.SYMLINK, Kind.HARDLINK) else b"",
+        member.device,
+        _kept_xattrs(member) if member.xattrs else member.xattrs,
+    )
+
+
+def clean(name: bytes) -> bytes:
+    """A member's name as a path below the root: no empty, `.` or `..` component.
+
+    Raises:
+        ValueError: it climbs above the root, or Linux cannot have such a name.
+    """
+    path = name.strip(b"/") if name[:1] == b"/" or name[-1:] == b"/" else name
+    if path[:1] == b"." or b"/." in path or b"//" in path:
+        parts: list[bytes] = []
+        for part in path.split(b"/"):
+            if part == b"..":
+                if not parts:
+                    raise ValueError("climbs above the root")
+                parts.pop()
+            elif part not in (b"", b"."):
+                parts.append(part)
+        path = b"/".join(parts)
+    if len(path) > _MAX_NAME and (len(path) > _MAX_PATH or max(map(len, path.split(b"/"))) > _MAX_NAME):
+        raise ValueError(f"has a name of more than {_MAX_NAME} bytes or a path of more than {_MAX_PATH}")
+    return path
+
+
+def _whiteout(path: bytes) -> Entry | None:
+    """The entry for a path with a `.wh.` name in it; a FILE for what is to be ignored, None when it is ordinary."""
+    parent, _, name = path.rpartition(b"/")
+    if path.startswith(_META) and parent:
+        return Entry(Kind.FILE, path)  # inside a directory of aufs's own
+    if any(part.startswith(_WHITEOUT) for part in parent.split(b"/")):
+        raise ValueError("lies below a whiteout")
+    if not name.startswith(_WHITEOUT):
+        return None
+    if name == _OPAQUE:
+        return Entry(Kind.OPAQUE, parent)
+    if name.startswith(_META):
+        return Entry(Kind.FILE, path)
+    hidden = name[len(_WHITEOUT) :]
+    if hidden in (b"", b".", b".."):
+        raise ValueError("is a whiteout of nothing")
+    return Entry(Kind.WHITEOUT, parent + b"/" + hidden if parent else hidden)
+
+
+def _link(kind: Kind, path: bytes, link: bytes) -> bytes:
+    if not link or len(link) > _MAX_PATH:
+        raise ValueError("links to nothing" if not link else f"links to a path of more than {_MAX_PATH} bytes")
+    if kind is Kind.SYMLINK:
+        return link
+    try:
+        target = clean(link)
+    except ValueError as error:
+        raise ValueError(f"is a link to {tar.shown(link)}, which {error}") from None
+    if not target or target == path:
+        raise ValueError("is a link to itself or to the root")
+    return target
+
+
+def _kept_xattrs(member: tar.Member) -> dict[bytes, bytes]:
+    """All but overlayfs's own, which would make the guest's overlayfs take orders from the image."""
+    return {name: value for name, value in member.xattrs.items() if not name.startswith(_OVERLAY_XATTR)}
+
+
+class _Metered(io.RawIOBase):
+    """Reads a blob: counts, hashes, reports, and never reads further than one byte beyond the declared size."""
+
+    def __init__(self, blob: BinaryIO, layer: Layer, reporter: Reporter) -> None:
+        self._blob = blob
+        self._layer = layer
+        self._reporter = reporter
+        self._count = 0
+        self._hash = digests.hasher(layer.digest) if layer.digest else None
+        self._head = b""
+
+    def check_magic(self) -> None:
+        """See that the blob is compressed as its media type says."""
+        while len(self._head) < MAGIC_LENGTH and (more := self._blob.read(MAGIC_LENGTH - len(self._head))):
+            self._head += more
+        found, declared = sniff(self._head), self._layer.compression
+        if found is not declared and self._head:
+            raise ImageInvalid(
+                f"{self._layer} is declared as {self._layer.media_type}, but its compression is {found}",
+                hint="the image is damaged or was made by a broken tool; copy it with skopeo",
+            )
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if self._head:
+            count = len(self._head)
+            buffer[:count] = self._head
+            self._head = b""
+        else:
+            try:
+                count = self._blob.readinto(buffer)  # type: ignore[attr-defined]
+            except OSError as error:
+                raise ImageError(f"cannot read {self._layer}: {error.strerror}") from error
+        self._count += count
+        if self._count > self._layer.size:
+            raise ValueError(f"the blob is larger than the {self._layer.size} bytes that its descriptor declares")
+        if self._hash is not None:
+            self._hash.update(buffer[:count])
+        self._reporter.advance(_STEP, self._layer.diff_id, count)
+        return count
+
+    def drain(self) -> bool:
+        """Read to the end; whether the blob has its declared size."""
+        buffer = memoryview(bytearray(1 << 16))
+        try:
+            while self.readinto(buffer):
+                pass
+        except ValueError:
+            return False
+        return self._count == self._layer.size
+
+    def matches(self) -> bool:
+        return self._hash is None or self._hash.hexdigest() == self._layer.digest.partition(":")[2]
+
+    def check(self) -> None:
+        """Read what the decoder left, and see that size and digest are right."""
+        complete = self.drain()
+        if not complete:
+            raise ImageInvalid(
+                f"{self._layer} is not {self._layer.size} bytes long, as its descriptor says",
+                hint="get another copy of the image",
+            )
+        if not self.matches():
+            raise self.mismatch()
+
+    def mismatch(self) -> DigestMismatch:
+        return DigestMismatch(
+            f"the bytes of {self._layer} are not what its digest names", hint="get another copy of the image"
+        )

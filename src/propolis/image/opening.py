@@ -1,0 +1,70 @@
+"""From what the user wrote to an `Image`: the entry to this room.
+
+Picks the source that fits the reference's transport, or what lies at a bare path.
+"""
+
+from pathlib import Path
+
+from propolis.errors import ImageInvalid
+from propolis.image import reference as references
+from propolis.image.docker_archive import DockerArchiveSource
+from propolis.image.files import DirectoryFiles, TarFiles
+from propolis.image.layout import LayoutSource
+from propolis.image.reference import Reference, Transport
+from propolis.image.source import Image, ImageSource
+from propolis.image.store import BlobStore
+from propolis.spec import Architecture
+
+
+def open_image(reference: str, architecture: Architecture, store: BlobStore) -> Image:
+    """The image that `reference` names, for linux on `architecture`. No layer is read.
+
+    Raises:
+        InvalidArgument: the reference is no reference, or fits several images.
+        ImageNotFound: nothing at that place, or nothing by that name.
+        PlatformMismatch: it is not for this architecture; the message says what for.
+        ImageInvalid: the documents break the specification or their digests.
+        StorageFull, DiskError: the store cannot be written to.
+    """
+    parsed = references.parse(reference, probe)
+    source = _source(parsed, store)
+    found = source.find(parsed.name, parsed.digest, architecture)
+    return Image(
+        reference=str(parsed),
+        digest=found.digest,
+        architecture=architecture,
+        config=found.config,
+        layers=found.layers,
+        source=source,
+    )
+
+
+def probe(path: Path) -> Transport | None:
+    """How an image lies at `path`; None when nothing is there.
+
+    Raises:
+        ImageInvalid: what is there is no image.
+    """
+    if path.is_dir():
+        return Transport.OCI
+    if not path.is_file():
+        return None
+    files = TarFiles(path)
+    if "index.json" in files and "oci-layout" in files:
+        return Transport.OCI_ARCHIVE
+    if "manifest.json" in files:
+        return Transport.DOCKER_ARCHIVE
+    raise ImageInvalid(
+        f"{path} is a tar, but neither of an OCI image layout nor from docker save",
+        hint="make an image of it first, for example with umoci",
+    )
+
+
+def _source(reference: Reference, store: BlobStore) -> ImageSource:
+    match reference.transport:
+        case Transport.OCI:
+            return LayoutSource(DirectoryFiles(reference.path), store)
+        case Transport.OCI_ARCHIVE:
+            return LayoutSource(TarFiles(reference.path), store)
+        case Transport.DOCKER_ARCHIVE:
+            return DockerArchiveSource(TarFiles(reference.path))

@@ -1,0 +1,62 @@
+"""What an image is to the rest of the program, and what a place that holds images must offer.
+
+Vocabulary of this room: no I/O. Implementations are `layout` and `docker_archive`; `opening` picks one.
+"""
+
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol
+
+from propolis.image.manifest import Config, Layer
+from propolis.spec import Architecture
+
+
+class ImageSource(Protocol):
+    """A place that holds images."""
+
+    def find(self, name: str, digest: str, architecture: Architecture) -> "Found":
+        """The image of that name or digest (both may be empty: the only one) for linux on `architecture`.
+
+        Every document is verified against its digest. No layer is read.
+
+        Raises:
+            ImageNotFound: none of that name, or a blob is missing; the hint lists what is there.
+            InvalidArgument: the reference fits several images.
+            PlatformMismatch: not for this architecture.
+            ImageInvalid: a document breaks the specification or its digest.
+        """
+
+    def open_layer(self, layer: Layer) -> BinaryIO:
+        """The layer's blob, from its start, not yet verified: `layers.unpack` does that. The caller closes it.
+
+        Raises:
+            ImageNotFound: the blob is missing.
+            ImageError: the host does not let it be read.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An image in its source."""
+
+    digest: str
+    config: Config
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One image for one platform, its documents verified, its layers not yet read."""
+
+    reference: str
+    """As `reference.parse` takes it."""
+    digest: str
+    """Of the manifest; of the config where there is no manifest (docker-archive)."""
+    architecture: Architecture
+    config: Config
+    layers: tuple[Layer, ...]
+    """Lowest first."""
+    source: ImageSource = field(repr=False, compare=False)
+
+    def open_layer(self, layer: Layer) -> BinaryIO:
+        """The layer's blob; see `ImageSource.open_layer`."""
+        return self.source.open_layer(layer)

@@ -1,0 +1,86 @@
+"""The content store: blobs as files named by their digest, shared by all images and processes.
+
+`<cache>/blobs/<algorithm>/<hex>`, as in an OCI image layout. A blob appears by a rename after its last byte has been
+verified and flushed, so what has the name is whole; several processes may add the same blob at once. Knows nothing of
+what the blobs hold.
+
+What goes in: manifests and configs of local images. Their layers do not: a local layer is read in place, verified in
+the pass that makes its disk (`layers.unpack`), and not needed again once that disk is cached by diff_id. A hard link in
+place of a copy is no way out, because its other name can be written to.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from propolis.errors import DigestMismatch, DiskError
+from propolis.host.files import stage, sweep
+from propolis.image import digest as digests
+
+
+class BlobStore:
+    """Blobs below `directory`, which need not exist yet."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def path(self, digest: str) -> Path:
+        """Where the blob is, or would be."""
+        algorithm, value = digests.split(digest, "a blob's name")
+        return self._directory / algorithm / value
+
+    def read(self, digest: str, limit: int) -> bytes | None:
+        """A small blob, verified again; None when it is not here.
+
+        One that went bad on the disk is removed and counts as absent.
+
+        Raises:
+            DiskError: the host does not let it be read.
+        """
+        path = self.path(digest)
+        try:
+            with path.open("rb") as file:
+                data = file.read(limit + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DiskError(f"cannot read {path}: {error.strerror}", hint="check its owner and permissions") from error
+        if len(data) <= limit and digests.matches(data, digest):
+            return data
+        path.unlink(missing_ok=True)
+        return None
+
+    def add(self, digest: str, size: int, pieces: Iterable[bytes]) -> Path:
+        """Write a blob of exactly `size` bytes, verifying it on the way; an existing one is kept and `pieces` not read.
+
+        Raises:
+            DigestMismatch: the bytes are not what `digest` names, or more or fewer than `size`; nothing is kept.
+            StorageFull: no room. DiskError: the directory cannot be written to.
+        """
+        path = self.path(digest)
+        if path.exists():
+            return path
+        sweep(path.parent)
+        hashed = hashlib.new(path.parent.name)
+        left = size
+        with stage(path) as staged, open(staged.descriptor, "wb", buffering=0, closefd=False) as file:
+            for piece in pieces:
+                left -= len(piece)
+                if left < 0:
+                    break
+                hashed.update(piece)
+                view = memoryview(piece)
+                while view:
+                    view = view[file.write(view) :]
+            if left or hashed.hexdigest() != path.name:
+                raise DigestMismatch(
+                    f"the bytes for {digests.short(digest)} are not the {size} that it names",
+                    hint="get another copy of the image",
+                )
+        return path
+
+    def sweep(self) -> int:
+        """Remove what writers that were killed left behind; returns how many files."""
+        if not self._directory.is_dir():
+            return 0
+        return sum(sweep(directory) for directory in self._directory.iterdir() if directory.is_dir())

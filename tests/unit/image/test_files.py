@@ -1,0 +1,82 @@
+import gzip
+import io
+import os
+import tarfile
+
+import pytest
+
+from propolis.errors import ImageError, ImageInvalid, ImageNotFound
+from propolis.image.files import DirectoryFiles, TarFiles, read_all
+
+
+def write_tar(path, items):
+    with tarfile.open(path, "w") as tar:
+        for name, content in items:
+            info = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                info.type, info.linkname = tarfile.SYMTYPE, content
+                tar.addfile(info)
+            else:
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def test_members_are_read_in_place_and_the_last_of_a_name_counts(tmp_path):
+    path = write_tar(tmp_path / "a.tar", [("./x", b"old"), ("big", bytes(100_000)), ("x", b"new"), ("d/link", "../x")])
+    files = TarFiles(path)
+    assert read_all(files, "x", 10) == read_all(files, "d/link", 10) == b"new"
+    file, size = files.open("big")
+    with file:
+        assert size == 100_000
+        assert file.read() == bytes(100_000)
+    assert "d/link" in files
+    assert "y" not in files
+
+
+def test_a_loop_of_links_leads_nowhere(tmp_path):
+    files = TarFiles(write_tar(tmp_path / "a.tar", [("a", "b"), ("b", "a")]))
+    with pytest.raises(ImageNotFound, match="no a in"):
+        files.open("a")
+
+
+def test_a_tar_compressed_as_a_whole_says_what_to_do(tmp_path):
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(b"x"))
+    with pytest.raises(ImageInvalid, match="compressed as a whole") as caught:
+        TarFiles(path)
+    assert "gunzip" in caught.value.hint
+
+
+def test_a_truncated_tar_is_refused(tmp_path):
+    path = write_tar(tmp_path / "a.tar", [("a", bytes(5000))])
+    os.truncate(path, 3000)
+    with pytest.raises(ImageInvalid, match="truncated"):
+        TarFiles(path)
+
+
+def test_large_and_missing_files_are_refused(tmp_path):
+    (tmp_path / "x").write_bytes(b"12345")
+    files = DirectoryFiles(tmp_path)
+    assert read_all(files, "x", 5) == b"12345"
+    with pytest.raises(ImageInvalid, match="larger than 4 bytes"):
+        read_all(files, "x", 4)
+    with pytest.raises(ImageNotFound, match="there is no y in"):
+        files.open("y")
+    with pytest.raises(ImageNotFound, match="there is no x/y in"):
+        files.open("x/y")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x")
+    with pytest.raises(ImageNotFound, match="not a regular file"):
+        DirectoryFiles(tmp_path).open("x")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_says_so(tmp_path):
+    (tmp_path / "x").write_bytes(b"")
+    (tmp_path / "x").chmod(0)
+    with pytest.raises(ImageError, match="cannot read"):
+        DirectoryFiles(tmp_path).open("x")

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+
+from propolis.errors import ImageNotFound, InvalidArgument
+from propolis.image.reference import Transport, parse
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def nothing(path):
+    return None
+
+
+def parts(text, probe=nothing):
+    found = parse(text, probe)
+    return found.transport.value, str(found.path), found.name, found.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("oci:dir", ("oci", "dir", "", "")),
+        ("oci:/a/b:latest", ("oci", "/a/b", "latest", "")),
+        ("oci:dir:registry.example:5000/a/b:1.0", ("oci", "dir", "registry.example:5000/a/b:1.0", "")),
+        (f"oci:dir@{DIGEST}", ("oci", "dir", "", DIGEST)),
+        (f"oci:dir:@{DIGEST}", ("oci", "dir", "", DIGEST)),
+        (f"oci:dir:tag@{DIGEST}", ("oci", "dir", "tag", DIGEST)),
+        ("oci-archive:a.tar:v1", ("oci-archive", "a.tar", "v1", "")),
+        ("docker-archive:a.tar:busybox:1", ("docker-archive", "a.tar", "busybox:1", "")),
+        ("oci:C:\\images\\x:tag", ("oci", "C:\\images\\x", "tag", "")),
+        ("oci:dir@home:v1", ("oci", "dir@home", "v1", "")),
+    ],
+)
+def test_transports_are_spelled_as_skopeo_does(text, expected):
+    assert parts(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("here", ("oci", "here", "", "")),
+        ("here:v1", ("oci", "here", "v1", "")),
+        ("here:example.org:5000/x:v1", ("oci", "here", "example.org:5000/x:v1", "")),
+        (f"here@{DIGEST}", ("oci", "here", "", DIGEST)),
+        ("with:colon", ("oci", "with:colon", "", "")),
+        ("with:colon:v2", ("oci", "with:colon", "v2", "")),
+    ],
+)
+def test_a_bare_path_is_the_longest_that_exists(text, expected):
+    there = {Path("here"), Path("with:colon")}
+    assert parts(text, lambda path: Transport.OCI if path in there else None) == expected
+
+
+def test_its_text_parses_to_itself():
+    reference = parse(f"oci:dir:tag@{DIGEST}", nothing)
+    assert parse(str(reference), nothing) == reference
+
+
+def test_a_bare_name_says_how_to_get_a_local_image():
+    with pytest.raises(ImageNotFound, match="registries") as caught:
+        parse("alpine:3.20", nothing)
+    assert "skopeo copy docker://alpine:3.20 oci:" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["./missing", "/missing:tag", "C:\\missing"])
+def test_a_missing_path_is_not_taken_for_a_registry_name(text):
+    with pytest.raises(ImageNotFound, match="no image at"):
+        parse(text, nothing)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "oci:",
+        "oci::tag",
+        "a\0b",
+        "x" * 9000,
+        "docker://alpine",
+        "oci:dir:two words",
+        "oci:dir@sha256:short",
+        "oci:d:@0",
+    ],
+)
+def test_nonsense_is_refused(text):
+    with pytest.raises(InvalidArgument):
+        parse(text, nothing)
+
+
+def test_a_broken_digest_after_an_existing_path_is_refused():
+    with pytest.raises(InvalidArgument, match="neither"):
+        parse("here@sha256:12", lambda path: Transport.OCI if path == Path("here") else None)
