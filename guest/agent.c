@@ -297,7 +297,7 @@ void agent_serve(int port, const struct spec *main, struct agent_stamps *stamps)
             else if (events[i].data.u64 == TOKEN_CHILD)
                 serve_children();
             else
-                processes_event(&processes, events[i].data.u64);
+                processes_event(&processes, events[i].data.u64, events[i].events);
         }
     }
 }

@@ -300,7 +300,7 @@ static void pump_output(struct processes *processes, struct process *process, in
             return;
 }
 
-void processes_event(struct processes *processes, uint64_t token)
+void processes_event(struct processes *processes, uint64_t token, uint32_t events)
 {
     struct process *process = &processes->table[token >> 40 & 0x3ff];
     int end = (int)(token >> 32 & 0xff);
@@ -310,10 +310,10 @@ void processes_event(struct processes *processes, uint64_t token)
         read_report(processes, process);
     else if (end != END_INPUT)
         pump_output(processes, process, end);
-    else if (process->input_start == process->input_end)
-        drop_input(processes, process, false);
-    else
+    else if (process->input_start < process->input_end)
         pump_input(processes, process);
+    else if ((events & EPOLLERR) != 0) /* without it the event is stale: a frame has emptied the buffer meanwhile */
+        drop_input(processes, process, false);
 }
 
 static void note_exit(struct processes *processes, struct process *process, int status)

@@ -57,7 +57,7 @@ void process_signal(struct process *process, uint32_t number, uint32_t scope);
 void process_resize(struct process *process, uint16_t rows, uint16_t columns);
 
 /* An epoll event for one of the processes. */
-void processes_event(struct processes *processes, uint64_t token);
+void processes_event(struct processes *processes, uint64_t token, uint32_t events);
 
 /* Collects every child that has ended. */
 void processes_reap(struct processes *processes);
