@@ -34,9 +34,13 @@ def data_directory(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind(data_directory):
+    before = _machines(data_directory)
     yield
-    machines = data_directory / "machines"
-    assert not machines.exists() or not list(machines.iterdir())
+    assert _machines(data_directory) <= before
+
+
+def _machines(directory):
+    return {path.name for path in (directory / "machines").glob("*")}
 
 
 @pytest.fixture(scope="module")

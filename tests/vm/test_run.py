@@ -4,12 +4,13 @@ import hashlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import PROPOLIS
 
+PROPOLIS = Path(sys.executable).with_name("propolis")
 FLAGS = ("run", "--rm", "-q")
 
 

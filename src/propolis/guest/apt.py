@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ STALL_SECONDS = 90.0
 """A download that has not grown for this long is given up."""
 _QUERY_SECONDS = 60.0
 _POLL_SECONDS = 0.1
+_WORDS_LIMIT = 1 << 20
 _DEPTH = 3
 _META = {
     Architecture.X86_64: ("linux-image-amd64", "linux-image-virtual"),
@@ -73,9 +75,8 @@ def download(package: Package, directory: Path, reporter: Reporter) -> Path:
         KernelNotFound: apt could not fetch it; the message has apt's words.
     """
     command = ["apt-get", "--quiet", "--quiet", "download", f"{package.name}={package.version}"]
-    log = directory / "apt.log"
     reporter.begin(STEP, package.name, package.size)
-    with log.open("wb") as output:
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment()
         )
@@ -85,14 +86,15 @@ def download(package: Package, directory: Path, reporter: Reporter) -> Path:
             if process.poll() is None:
                 process.kill()
             process.wait()
+        output.seek(0)
+        words = output.read(_WORDS_LIMIT).decode("utf-8", "replace")
     result = next(directory.glob("*.deb"), None)
     if process.returncode != 0 or result is None:
-        words = [line[2:].strip() for line in log.read_text("utf-8", "replace").splitlines() if line.startswith("E:")]
+        errors = [line[2:].strip() for line in words.splitlines() if line.startswith("E:")]
         raise KernelNotFound(
-            f"apt could not download {package.name} {package.version}: {words[-1] if words else 'no reason given'}",
+            f"apt could not download {package.name} {package.version}: {errors[-1] if errors else 'no reason given'}",
             hint="check the network and run apt-get update (as root), or name a kernel by --kernel",
         )
-    log.unlink()
     reporter.end(STEP, package.name)
     return result
 

@@ -278,8 +278,8 @@ def _release_of(image: Path) -> str:
 
 
 def _version(release: str) -> list[tuple[int, str]]:
-    """A sort key: numbers by value, the rest by its letters."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|\D+", release)]
+    """A sort key: numbers by value, words by their letters, a number after a word."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|[^\W\d]+", release)]
 
 
 def _worst(problems: list[KernelError]) -> KernelError | None:

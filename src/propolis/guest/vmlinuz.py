@@ -67,14 +67,18 @@ def read(file: bytes, subject: str) -> Image:
 
 
 def _read_bzimage(file: bytes, subject: str) -> Image:
+    # a setup_sects of 0 means 4
+    setup = ((file[_X86_SETUP_SECTORS] or 4) + 1) * 512
+    if len(file) < setup:
+        raise _truncated(subject)
     release = _bzimage_release(file)
-    plain = _bzimage_payload(file, subject)
+    plain = _bzimage_payload(file, setup, subject)
     direct = plain is not None and plain.startswith(elf.MAGIC) and elf.has_pvh_entry(plain, subject)
     return Image(plain if plain is not None and direct else file, Architecture.X86_64, release)
 
 
 def _bzimage_release(file: bytes) -> str:
-    (pointer,) = struct.unpack_from("<H", file.ljust(0x300, b"\0"), _X86_VERSION_POINTER)
+    (pointer,) = struct.unpack_from("<H", file, _X86_VERSION_POINTER)
     if not pointer:
         return ""
     text = file[0x200 + pointer : 0x200 + pointer + 256].split(b"\0")[0].decode("ascii", "replace")
@@ -82,16 +86,15 @@ def _bzimage_release(file: bytes) -> str:
     return found.group() if found else ""
 
 
-def _bzimage_payload(file: bytes, subject: str) -> bytes | None:
+def _bzimage_payload(file: bytes, setup: int, subject: str) -> bytes | None:
     """The kernel inside; None where its compression is none of ours, so that it has to unpack itself."""
-    (protocol,) = struct.unpack_from("<H", file.ljust(0x300, b"\0"), _X86_PROTOCOL)
+    (protocol,) = struct.unpack_from("<H", file, _X86_PROTOCOL)
     if protocol < _X86_PAYLOAD_PROTOCOL:
         return None
-    offset, length = _X86_PAYLOAD.unpack_from(file.ljust(0x300, b"\0"), _X86_PAYLOAD_AT)
-    # a setup_sects of 0 means 4
-    start = ((file[_X86_SETUP_SECTORS] or 4) + 1) * 512 + offset
+    offset, length = _X86_PAYLOAD.unpack_from(file, _X86_PAYLOAD_AT)
+    start = setup + offset
     if start + length > len(file):
-        raise KernelUnsuitable(f"{subject} is truncated", hint="install the kernel package again")
+        raise _truncated(subject)
     payload = file[start : start + length]
     return _inflate(payload, subject) if compression.is_compressed(payload) else None
 
@@ -106,6 +109,10 @@ def _read_vmlinux(file: bytes, subject: str) -> Image:
             hint="name the bzImage (vmlinuz) of the same kernel instead",
         )
     return Image(file, Architecture.X86_64, _release_by_banner(file))
+
+
+def _truncated(subject: str) -> KernelUnsuitable:
+    return KernelUnsuitable(f"{subject} is truncated", hint="install the kernel package again")
 
 
 def _inflate(data: bytes, subject: str) -> bytes:

@@ -43,7 +43,7 @@ def records(payload: bytes) -> dict[bytes, bytes]:
         if not equals or not key or b"\0" in key or (key in _NO_NUL and b"\0" in value):
             raise ValueError("an extended header has a malformed record")
         if key in _SPARSE_PIECE:
-            if key is not _SPARSE_PIECE[len(pieces) % 2] and key != _SPARSE_PIECE[len(pieces) % 2]:
+            if key != _SPARSE_PIECE[len(pieces) % 2]:
                 raise ValueError("an extended header has a disordered sparse map")
             pieces.append(value)
         else:

@@ -26,7 +26,9 @@ HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = (b"1", b"2", b"3",
 _BODILESS = frozenset((HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO))
 _META = frozenset(b"xgLK"[i : i + 1] for i in range(4))
 
-_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12s")
+_HEADER = struct.Struct("100s24s12s12s8sc100s6s66x16s155s12s")
+"""Name; mode, uid and gid; size; mtime; checksum; type; link; magic; major and minor; prefix; the rest."""
+_SIZE, _CHECKSUM, _TYPE = 2, 4, 5
 _POSIX = b"ustar\x00"
 _ZEROS = bytes(BLOCK)
 _STAR_TRAILER = b"tar\0"
@@ -162,10 +164,10 @@ class TarReader:
         long_name = long_link = b""
         extended: dict[bytes, bytes] = {}
         while (header := self._header()) is not None:
-            typeflag = header[7]
+            typeflag = header[_TYPE]
             if typeflag not in _META:
                 return self._member(header, extended, long_name, long_link)
-            payload = self._payload(number(header[4]))
+            payload = self._payload(number(header[_SIZE]))
             if typeflag == b"x":
                 extended = pax.records(payload)
             elif typeflag == b"L":
@@ -188,7 +190,7 @@ class TarReader:
         fields = _HEADER.unpack_from(self._view, position)
         block = self._block = self._view[position : position + BLOCK]
         self._position = position + BLOCK
-        if not _checksum_fits(block, fields[6]):
+        if not _checksum_fits(block, fields[_CHECKSUM]):
             if block != _ZEROS:
                 raise ValueError("the next header has a wrong checksum" if self._last else "this is not a tar archive")
             self._check_end()
@@ -207,38 +209,36 @@ class TarReader:
             raise ValueError("a single block of zeros is followed by more entries")
 
     def _member(self, header: tuple[bytes, ...], extended: dict[bytes, bytes], name: bytes, link: bytes) -> Member:
-        raw, mode, uid, gid, size, mtime, _, typeflag, linkname, magic, _, _, major, minor, prefix, tail = header
+        raw, owner, size, mtime, _, typeflag, linkname, magic, device, prefix, tail = header
         if not name:
             name = raw if raw[99] else raw.partition(b"\0")[0]
-            if prefix[0] and magic.startswith(_POSIX):
+            if prefix[0] and magic == _POSIX:
                 name = _cut(prefix[:_STAR_PREFIX] if tail.endswith(_STAR_TRAILER) else prefix) + b"/" + name
             if extended:
                 name = extended.get(b"GNU.sparse.name") or extended.get(b"path") or name
         self._last = name
+        mode, uid, gid = _owner(owner)
         stored = 0 if typeflag in _BODILESS else number(size)
         member = Member(
             name,
             typeflag,
-            number(mode) & 0o7777,
-            number(uid),
-            number(gid),
-            number(mtime) * 10**9,
+            mode,
+            uid,
+            gid,
+            _nanoseconds(mtime),
             stored,
             link or (_cut(linkname) if linkname[0] else b""),
-            (number(major), number(minor)) if typeflag in (CHARACTER, BLOCK_DEVICE) else (0, 0),
+            (number(device[:8]), number(device[8:])) if typeflag in (CHARACTER, BLOCK_DEVICE) else (0, 0),
             _NO_XATTRS,
             None,
         )
         if extended or typeflag == b"S":
             member, stored = self._amended(member, stored, extended, link)
-        if not 0 <= stored <= MAX_SIZE or not 0 <= member.size <= MAX_SIZE:
-            raise ValueError(f"its size of {max(stored, member.size)} bytes is not possible")
-        if abs(member.mtime_ns) > _MAX_TIME:
-            member = member._replace(mtime_ns=_MAX_TIME if member.mtime_ns > 0 else -_MAX_TIME)
-        if member.uid < 0 or member.gid < 0:
-            raise ValueError("its owner is negative")
+        if not 0 <= stored <= MAX_SIZE:
+            raise ValueError(f"its size of {stored} bytes is not possible")
         if member.extents is None:
-            self._content(stored)
+            self.left = stored
+            self._padding = -stored % BLOCK
         return member
 
     def _amended(
@@ -249,7 +249,7 @@ class TarReader:
         if (text := extended.get(b"size")) and member.typeflag not in _BODILESS:
             stored = changes["size"] = pax.whole(text)
         if text := extended.get(b"mtime"):
-            changes["mtime_ns"] = pax.nanoseconds(text)
+            changes["mtime_ns"] = min(pax.nanoseconds(text), _MAX_TIME)
         if text := extended.get(b"uid"):
             changes["uid"] = pax.whole(text)
         if text := extended.get(b"gid"):
@@ -282,6 +282,8 @@ class TarReader:
             self._content(stored)
         else:
             return None
+        if not 0 <= size <= MAX_SIZE:
+            raise ValueError(f"its size of {size} bytes is not possible")
         return size, pax.checked_extents(extents, size, self.left)
 
     def _old_extents(self, block: bytes) -> pax.Extents:
@@ -380,15 +382,32 @@ def number(field: bytes) -> int:
     return int(digits, 8)
 
 
+@lru_cache(maxsize=1024)
+def _owner(field: bytes) -> tuple[int, int, int]:
+    """Permission bits, uid and gid; few archives have more than a handful of combinations."""
+    mode, uid, gid = number(field[:8]), number(field[8:16]), number(field[16:])
+    if uid < 0 or gid < 0:
+        raise ValueError("its owner is negative")
+    return mode & 0o7777, uid, gid
+
+
+@lru_cache(maxsize=1024)
+def _nanoseconds(field: bytes) -> int:
+    return max(-_MAX_TIME, min(number(field) * 10**9, _MAX_TIME))
+
+
 def _checksum_fits(block: memoryview, stored: bytes) -> bool:
     """Compare the sum of the header's bytes, its own field counted as blanks, with `stored`.
 
     The low half of Adler-32 is 1 + the sum modulo 65521, twenty times faster than summing in Python.
     """
     try:
-        wanted = number(stored)
+        wanted = int(stored[:6], 8)
     except ValueError:
-        return False
+        try:
+            wanted = number(stored)
+        except ValueError:
+            return False
     if ((adler32(block) & 0xFFFF) - (adler32(stored) & 0xFFFF) + 8 * 0x20 - wanted) % 65521 == 0:
         return wanted > 0
     signed = sum(block.cast("b")) - sum(memoryview(stored).cast("b")) + 8 * 0x20  # some old writers took char as signed

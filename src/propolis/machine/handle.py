@@ -11,7 +11,7 @@ from typing import Unpack
 import anyio
 
 from propolis.agent.process import GuestProcess
-from propolis.errors import DeadlineExceeded, InvalidArgument
+from propolis.errors import DeadlineExceeded, InvalidArgument, MachineLost
 from propolis.machine.attach import Collected, attach, from_bytes
 from propolis.machine.grouping import ungrouped
 from propolis.machine.launch import Launched, launch
@@ -144,7 +144,7 @@ class AsyncMachine:
             user=workload.user if user is None else user,
             tty=tty,
         )
-        with ungrouped(), _deadline(timeout, f"{argv[0]} was killed"):
+        with self._launched.told(), ungrouped(), _deadline(timeout, f"{argv[0]} was killed"):
             return await _collect(await self._launched.agent.exec(process), input)
 
     async def wait(self, timeout: float | None = None) -> int:
@@ -154,7 +154,7 @@ class AsyncMachine:
             DeadlineExceeded: it still runs after `timeout` seconds.
             MachineLost: the machine went away first.
         """
-        with _deadline(timeout, "the workload still runs"):
+        with self._launched.told(), _deadline(timeout, "the workload still runs"):
             return (await self._main.wait()).shell_code
 
     async def signal(self, number: int) -> None:
@@ -174,7 +174,9 @@ class AsyncMachine:
         await self._launched.shut_down(timeout)
 
     async def _follow(self) -> None:
-        await attach(self._main, None, self._log.take, self._log.take)
+        # that the machine was lost is told to whoever asks something of it
+        with contextlib.suppress(MachineLost), ungrouped():
+            await attach(self._main, None, self._log.take, self._log.take)
 
 
 class _Log:

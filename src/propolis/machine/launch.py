@@ -58,6 +58,16 @@ class Launched:
     agent: AgentClient
     hello: Hello
 
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """What the guest printed last belongs to the error that tells of its loss."""
+        try:
+            yield
+        except MachineLost as error:
+            error.console = error.console or self.handle.console()
+            error.hint = error.hint or _last_words(self.handle)
+            raise
+
     async def shut_down(self, grace: float) -> None:
         """End all processes, give them `grace` seconds for it, and power off. Idempotent."""
         if self.handle.is_alive:
@@ -91,13 +101,14 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
         reporter.begin("boot")
         handle = await backend.start(config)
         clean_up.push_async_callback(handle.stop)
-        clean_up.enter_context(_with_console(handle))
         for pid in handle.processes[:1]:
             store.set_vmm(record.id, ProcessIdentity(pid=pid, start=system.process_start(pid) or ""))
         agent = await clean_up.enter_async_context(AgentClient(await handle.agent()))
         hello = await _hello(agent, handle, spec.boot_timeout)
         reporter.end("boot")
-        yield Launched(record=record, process=process, handle=handle, agent=agent, hello=hello)
+        launched = Launched(record=record, process=process, handle=handle, agent=agent, hello=hello)
+        with launched.told():
+            yield launched
 
 
 def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[Image, list[Disk], BootPlan]:
@@ -178,17 +189,6 @@ async def _hello(agent: AgentClient, handle: VMHandle, seconds: float) -> Hello:
         ) from error
 
 
-@contextlib.contextmanager
-def _with_console(handle: VMHandle) -> Iterator[None]:
-    """What the guest printed last belongs to the error that tells of its loss."""
-    try:
-        yield
-    except MachineLost as error:
-        error.console = error.console or handle.console()
-        error.hint = error.hint or _last_words(handle)
-        raise
-
-
 def _last_words(handle: VMHandle) -> str:
     lines = [line.strip() for line in handle.console().splitlines() if line.strip()]
     told = [line for line in lines if "propolis-init:" in line or "panic" in line.lower()] or lines
@@ -200,7 +200,7 @@ def _announce(reporter: Reporter, reason: str) -> None:
     if reason in _announced:
         return
     _announced.add(reason)
-    reporter.notice(f"no hardware virtualization is in use, so the guest runs in software emulation ({reason})")
+    reporter.notice(f"not accelerated: {reason}")
 
 
 @contextlib.contextmanager
