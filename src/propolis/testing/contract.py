@@ -7,6 +7,7 @@
 Needs no plugin: each test runs its own event loop.
 """
 
+import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -144,7 +145,8 @@ class BackendContract(ABC):
 
         async def test(backend: Backend, config: VMConfig) -> None:
             (tmp_path / "other").mkdir()
-            other = replace(config, id="fedcba987654", directory=tmp_path / "other")
+            disks = tuple(disk if disk.read_only else replace(disk, path=_copied(disk.path)) for disk in config.disks)
+            other = replace(config, id="fedcba987654", directory=tmp_path / "other", disks=disks)
             async with _started(backend, config) as first, _started(backend, other) as second:
                 await first.stop()
                 assert not first.is_alive
@@ -216,6 +218,10 @@ class BackendContract(ABC):
             assert "missing-disk" in str(error)
         else:
             raise AssertionError("a missing disk was taken")
+
+
+def _copied(path: Path) -> Path:
+    return Path(shutil.copy(path, path.with_name(f"other-{path.name}")))
 
 
 class _started:  # noqa: N801 - reads as a verb: `async with _started(...)`

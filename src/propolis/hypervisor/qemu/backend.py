@@ -23,6 +23,8 @@ _SECTOR = 512
 _START_TIMEOUT = 20.0
 """Seconds for QEMU to answer on its monitor. It takes some 50 ms; a loaded machine is given time."""
 _REAP_TIMEOUT = 10.0
+_MOST_WORDS = 1000
+"""Characters of QEMU's own complaint in an error."""
 
 
 class QemuBackend:
@@ -82,8 +84,8 @@ class QemuBackend:
         except BaseException as error:
             await handle.stop()
             if isinstance(error, (BackendError, TimeoutError)):
-                words = process.messages.text().strip().splitlines() or [str(error)]
-                raise BackendError(f"QEMU could not start the machine: {words[-1]}") from error
+                words = " ".join(process.messages.text().split()) or str(error)
+                raise BackendError(f"QEMU could not start the machine: {words[:_MOST_WORDS]}") from error
             raise
         return handle
 

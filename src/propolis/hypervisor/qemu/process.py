@@ -123,6 +123,7 @@ class VMMProcess:
         for reader in self._readers:
             reader.join()
         self._process.wait()
+        self._pid_file.unlink(missing_ok=True)  # a QEMU that is killed leaves it
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert stream is not None
             stream.close()
