@@ -27,12 +27,11 @@ def test_the_layers_changes_are_seen(debian):
 
 
 def test_owners_modes_and_capabilities_are_the_images(debian):
-    script = "stat -c '%a %u %g %F' /opt /srv/data/capable /tmp; stat -c %Y /srv/data/a"
+    script = "stat -c '%a %u %g %F' /opt /srv/data/capable /tmp"
     assert debian.exec(["sh", "-c", script]).text.splitlines() == [
         "711 0 0 directory",
         "4755 0 0 regular file",
         "1777 0 0 directory",
-        "-86401",
     ]
 
 

@@ -1,15 +1,20 @@
 """Layer disks, kept by what they are made from: diff_id, version of the writer, container.
 
+A layer that leans on those below it (`below` says when) is kept by their diff_ids too.
+
 A disk is written beside its place and renamed, so half of one never counts. Two processes that want the same layer
 make it once: the second waits. A disk whose length is not what its superblock says is put aside and made again.
 """
 
+import contextlib
+import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from propolis.disk import container
+from propolis.disk.below import Below
 from propolis.disk.ext4.metadata import recorded_size
 from propolis.disk.ext4.structs import BLOCK_SIZE
 from propolis.disk.ext4.writer import WRITER_VERSION, LayerWriter
@@ -28,35 +33,67 @@ class LayerCache:
         """Use `directory`, which need not exist yet."""
         self._directory = directory
 
-    def disk(self, diff_id: str, disk_format: DiskFormat, fill: Callable[[TreeSink], None]) -> Path:
-        """The read-only disk of the layer `diff_id`; made with `fill`, which pushes the layer's tree, if need be.
+    def disk(
+        self,
+        diff_ids: Sequence[str],
+        disk_format: DiskFormat,
+        fill: Callable[[TreeSink], None],
+        lower: Callable[[], Sequence[Path]] = tuple,
+    ) -> Path:
+        """The read-only disk of the last layer of `diff_ids`, which are those of an image from its bottom up to it.
+
+        Made, if need be, with `fill`, which pushes the layer's tree. `lower` gives the disks of the layers below, bottom
+        first; it is asked only if the layer turns out to depend on them.
 
         Raises:
             InvalidArgument: no diff_id, or a container that cannot be written.
             LayerUnsupported, ImageInvalid: the tree cannot become a disk; the message names layer and entry.
             StorageFull: no room on the host.
-            Whatever `fill` raises. Nothing is left of a disk that was not finished.
+            Whatever `fill` and `lower` raise. Nothing is left of a disk that was not finished.
         """
-        if not _DIFF_ID.fullmatch(diff_id):
-            raise InvalidArgument(f"{diff_id[:100]!r} is not a diff_id")
+        if not all(map(_DIFF_ID.fullmatch, diff_ids)):
+            raise InvalidArgument(f"{str(diff_ids)[:100]} are not diff_ids")
         container.check(disk_format)
-        path = self._directory / f"{diff_id.replace(':', '-')}.{WRITER_VERSION}.{disk_format}"
-        if _is_whole(path, disk_format):
-            return path
-        with locked(path.with_name(f"{path.name}.lock")):
+        alone = self._path(diff_ids[-1], disk_format)
+        # named as the image specification names a stack of layers: by what identifies all of it
+        chain = hashlib.sha256(" ".join(diff_ids).encode()).hexdigest()
+        in_chain = self._path(f"{diff_ids[-1]}.on-{chain}", disk_format)
+        found = _first_whole(alone, in_chain, disk_format)
+        if found is not None:
+            return found
+        with locked(alone.with_name(f"{alone.name}.lock")):
             sweep(self._directory)
-            if not _is_whole(path, disk_format):
-                self._make(path, diff_id, disk_format, fill)
-        return path
+            found = _first_whole(alone, in_chain, disk_format)
+            if found is not None:
+                return found
+            with contextlib.closing(Below(lower)) as below, stage(alone, mode=0o444) as staged:
+                _write(staged.descriptor, diff_ids[-1], disk_format, fill, below)
+                if below.consulted:
+                    staged.target = in_chain
+                _put_aside(staged.target)
+                return staged.target
 
-    def _make(self, path: Path, diff_id: str, disk_format: DiskFormat, fill: Callable[[TreeSink], None]) -> None:
-        if path.exists():
-            path.replace(path.with_name(f"damaged-{path.name}"))
-        with stage(path, mode=0o444) as staged:
-            writer = LayerWriter(staged.descriptor, key=diff_id, what=f"layer {diff_id}")
-            fill(writer)
-            writer.finish()
-            container.seal(staged.descriptor, disk_format, diff_id)
+    def _path(self, identity: str, disk_format: DiskFormat) -> Path:
+        return self._directory / f"{identity.replace(':', '-')}.{WRITER_VERSION}.{disk_format}"
+
+
+def _write(
+    descriptor: int, diff_id: str, disk_format: DiskFormat, fill: Callable[[TreeSink], None], below: Below
+) -> None:
+    writer = LayerWriter(descriptor, key=diff_id, what=f"layer {diff_id}", lower=below)
+    fill(writer)
+    writer.finish()
+    container.seal(descriptor, disk_format, diff_id)
+
+
+def _first_whole(alone: Path, in_chain: Path, disk_format: DiskFormat) -> Path | None:
+    return next((path for path in (alone, in_chain) if _is_whole(path, disk_format)), None)
+
+
+def _put_aside(path: Path) -> None:
+    """What is there is damaged, or it would have been used."""
+    if path.exists():
+        path.replace(path.with_name(f"damaged-{path.name}"))
 
 
 def _is_whole(path: Path, disk_format: DiskFormat) -> bool:

@@ -73,6 +73,23 @@ def find_kernel(
         raise _worst(problems) or error from error
 
 
+def foreseen(cache: Path, architecture: Architecture, *, root: Path = Path("/")) -> str:
+    """Tell what `find_kernel` would try first, without reading, making or fetching it.
+
+    Raises:
+        KernelNotFound: nothing is installed, and there is no apt to fetch one.
+    """
+    installed = _installed(root)
+    if installed:
+        return f"{installed[0]}, installed"
+    kernel = _downloaded_kernel(cache / "kernels", architecture)
+    if kernel is not None:
+        return f"{kernel.release}, from {kernel.origin}"
+    if apt.available():
+        return "none yet; the distribution's package is fetched with apt at first use, without installing it"
+    raise KernelNotFound("this host has no kernel for guests", hint=_INSTALL_HINT)
+
+
 def given_kernel(path: Path, cache: Path, architecture: Architecture, reporter: Reporter = _SILENT) -> Kernel:
     """The kernel that the user names.
 

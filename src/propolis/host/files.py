@@ -18,12 +18,14 @@ from propolis.host import system
 STAGE_PREFIX = ".staged-"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Staged:
-    """A file on its way: write to `descriptor` or reopen `path`; it takes its name when the context ends well."""
+    """A file on its way: write to `descriptor` or reopen `path`; it becomes `target` when the context ends well."""
 
     path: Path
     descriptor: int
+    target: Path
+    """May be changed to another name in the same directory."""
 
 
 @contextlib.contextmanager
@@ -45,13 +47,14 @@ def stage(target: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[
         try:
             system.lock_file(descriptor, wait=True)
             with storage_errors(target):
-                yield Staged(path, descriptor)
+                staged = Staged(path, descriptor, target)
+                yield staged
                 if durable:
                     os.fsync(descriptor)
         finally:
             os.close(descriptor)
         with storage_errors(target):
-            path.replace(target)
+            path.replace(staged.target)
             if durable:
                 system.sync_directory(target.parent)
     except BaseException:

@@ -7,9 +7,10 @@ import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import anyio
@@ -120,9 +121,7 @@ def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[I
         main_process(image.config, spec)  # an image without a command is told before any work
     with _step(reporter, "prepare disks"):
         disk_format = backend.capabilities.disk_formats[0]
-        convert = partial(_layer_disk, image, LayerCache(cache / "layers"), disk_format, reporter)
-        with ThreadPoolExecutor(_CONVERSIONS_AT_ONCE) as pool:
-            disks = list(pool.map(convert, image.layers))
+        disks = _layer_disks(image, LayerCache(cache / "layers"), disk_format, reporter)
     with _step(reporter, "prepare kernel"):
         if spec.kernel is None:
             kernel = find_kernel(cache, architecture, reporter)
@@ -133,12 +132,22 @@ def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[I
     return image, disks, BootPlan(kernel=vmlinuz, initramfs=initramfs, cmdline=cmdline, architecture=architecture)
 
 
-def _layer_disk(image: Image, cache: LayerCache, disk_format: DiskFormat, reporter: Reporter, layer: Layer) -> Disk:
-    def fill(sink: TreeSink) -> None:
-        with image.open_layer(layer) as blob:
-            unpack(blob, layer, sink, reporter)
+def _layer_disks(image: Image, cache: LayerCache, disk_format: DiskFormat, reporter: Reporter) -> list[Disk]:
+    """A disk for each layer, several made at once; one that leans on lower layers waits for theirs."""
+    paths: list[Future[Path]] = []
 
-    return Disk(path=cache.disk(layer.diff_id, disk_format, fill), format=disk_format)
+    def convert(number: int, layer: Layer) -> Path:
+        def fill(sink: TreeSink) -> None:
+            with image.open_layer(layer) as blob:
+                unpack(blob, layer, sink, reporter)
+
+        diff_ids = [below.diff_id for below in image.layers[: number + 1]]
+        return cache.disk(diff_ids, disk_format, fill, lambda: [path.result() for path in paths[:number]])
+
+    with ThreadPoolExecutor(_CONVERSIONS_AT_ONCE) as pool:
+        for number, layer in enumerate(image.layers):  # in order: what a conversion waits for was begun before it
+            paths.append(pool.submit(convert, number, layer))
+        return [Disk(path=path.result(), format=disk_format) for path in paths]
 
 
 def _record(spec: MachineSpec, store: MachineStore) -> MachineRecord:

@@ -72,6 +72,12 @@ def encode_time(nanoseconds: int) -> tuple[int, int]:
     return low, (seconds - signed) >> 32 & 3 | fraction << 2
 
 
+def decode_time(low: int, extra: int) -> int:
+    """The time in nanoseconds that the two fields hold."""
+    seconds = low - (1 << 32) if low >= 1 << 31 else low
+    return (seconds + ((extra & 3) << 32)) * 1_000_000_000 + (extra >> 2)
+
+
 def encode_device(major: int, minor: int) -> bytes:
     """i_block of a device: the old form where it fits, else the new one (fs/ext4/inode.c, new_encode_dev)."""
     if major < 256 and minor < 256:

@@ -1,8 +1,12 @@
 """A layer's entries become a tree of inodes, with the semantics of unpacking it onto an empty directory.
 
-Later entries replace earlier ones, missing parents are made, links are found inside the root only; whiteouts become
-what overlayfs reads: a character device 0:0, and `trusted.overlay.opaque`. Of blocks it knows only whose are free.
+Later entries replace earlier ones, missing parents are like those of the layers below or made, links stay inside the
+root; whiteouts become what overlayfs reads: a character device 0:0, and `trusted.overlay.opaque`. Of blocks it knows
+only whose are free.
 """
+
+from collections.abc import Iterator
+from typing import Protocol
 
 from propolis.disk.ext4.node import Node
 from propolis.disk.ext4.structs import (
@@ -32,16 +36,29 @@ _TYPES = {
 }
 
 
+class LowerLayers(Protocol):
+    """What a layer can ask of those below it."""
+
+    def node(self, path: bytes) -> Node | None:
+        """A new inode like the one at `path`, without its content; None where there is none."""
+
+    def content(self, path: bytes) -> Iterator[bytes | int]:
+        """The content of the file at `path`: bytes, and lengths of holes."""
+
+
 class Tree:
     """The tree below `base`, taken in entry by entry. `what` names the layer in errors."""
 
-    def __init__(self, base: Node, what: str) -> None:
+    def __init__(self, base: Node, what: str, lower: LowerLayers) -> None:
         self._base = base
         self._what = what
+        self._lower = lower
         self._directories: dict[bytes, Node] = {b"": base}
         self._late_links: list[Entry] = []
         self.dropped: list[Node] = []
         """Inodes that nothing refers to any more; their blocks are free."""
+        self.copied: dict[bytes, Node] = {}
+        """Files of lower layers that links here are to, by path; their content is still to be copied."""
 
     def add(self, entry: Entry) -> Node | None:
         """Put one entry in its place; returns its inode if it is a FILE, whose content follows.
@@ -76,17 +93,26 @@ class Tree:
         """Make the links whose target came after them.
 
         Raises:
-            LayerUnsupported: a target is not in this layer.
+            ImageInvalid: a target does not exist.
         """
         late, self._late_links = self._late_links, []
         for entry in late:
-            target = self._find(entry.link)
+            target = self._find(entry.link) or self._copy_up(entry)
             if target is None:
-                raise LayerUnsupported(
-                    f"{self._what}: {_shown(entry.path)} is a hard link to {_shown(entry.link)}, which is not in it",
-                    hint="rebuild the image so that the layer holds the file too",
+                raise ImageInvalid(
+                    f"{self._what}: {_shown(entry.path)} is a hard link to {_shown(entry.link)}, which does not exist",
+                    hint="the image is incomplete; build it again",
                 )
             self._link(entry, target)
+
+    def _copy_up(self, entry: Entry) -> Node | None:
+        """The file of a lower layer that `entry` links to, made one of this layer, as link(2) on overlayfs does."""
+        node = self._lower.node(entry.link)
+        if node is not None and node.kind != S_IFDIR:
+            parent, name = self._parent(entry._replace(path=entry.link))
+            self._place(parent, name, node, entry.link)
+            self.copied[entry.link] = node
+        return node
 
     def _node(self, entry: Entry) -> Node:
         node = Node(_TYPES[entry.kind] | entry.mode & 0o7777, uid=entry.uid, gid=entry.gid, mtime_ns=entry.mtime_ns)
@@ -198,6 +224,10 @@ class Tree:
             assert node.children is not None
             child = node.children.get(name)
             walked.append(name)
+            if child is None and not self._hides(node):
+                child = self._lower.node(b"/".join(walked))
+                if child is not None and child.kind == S_IFDIR:
+                    self._place(node, name, child, b"/".join(walked))
             if child is None or child.whiteout:
                 child = Node(S_IFDIR | 0o755)
                 self._place(node, name, child, b"/".join(walked))
@@ -218,6 +248,15 @@ class Tree:
                 )
             node = child
         return node
+
+    def _hides(self, directory: Node) -> bool:
+        """Whether nothing of the layers below shows in `directory`."""
+        node = directory
+        while OPAQUE not in node.xattrs:
+            if node is self._base or node.parent is None:
+                return False
+            node = node.parent
+        return True
 
     def _find(self, path: bytes) -> Node | None:
         """What lies at `path`, not followed if it is a symbolic link itself; None when there is nothing."""

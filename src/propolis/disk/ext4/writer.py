@@ -12,7 +12,7 @@ from propolis.disk.ext4.metadata import MetadataWriter, identity, number_inodes
 from propolis.disk.ext4.node import Node
 from propolis.disk.ext4.stream import BlockStream
 from propolis.disk.ext4.structs import BLOCK_SIZE, EXT4_GOOD_OLD_FIRST_INO, S_IFDIR, S_IFREG
-from propolis.disk.ext4.tree import Tree
+from propolis.disk.ext4.tree import LowerLayers, Tree
 from propolis.errors import LayerUnsupported
 from propolis.tree import Entry
 
@@ -25,12 +25,13 @@ TREE = b"tree"
 class LayerWriter:
     """A `TreeSink` that makes a layer's disk. Call `finish` after the last entry."""
 
-    def __init__(self, descriptor: int, *, key: str, what: str) -> None:
+    def __init__(self, descriptor: int, *, key: str, what: str, lower: LowerLayers) -> None:
         """Write to the empty file `descriptor`; identifiers come from `key`, errors name `what`."""
         self._root, self._lost_found = _root()
         base = Node(S_IFDIR | 0o755)
         _attach(self._root, TREE, base)
-        self._tree = Tree(base, what)
+        self._tree = Tree(base, what, lower)
+        self._lower = lower
         self._stream = BlockStream(descriptor, plan.LAYER_CONTENT)
         self._content = ContentWriter(self._stream)
         self._metadata = MetadataWriter(self._stream, identity(key), what)
@@ -61,6 +62,8 @@ class LayerWriter:
         """Write all metadata; returns the file system's size in bytes."""
         self._close()
         self._tree.finish()
+        for path, node in self._tree.copied.items():
+            self._copy(path, node)
         nodes = number_inodes(self._root, self._lost_found)
         self._metadata.write_inode_blocks([self._root, *nodes])
         end = self._stream.block
@@ -73,6 +76,15 @@ class LayerWriter:
         used = plan.without([(plan.LAYER_CONTENT, end - plan.LAYER_CONTENT)], freed)
         self._metadata.write_tables(layout, self._root, nodes, used)
         return layout.blocks * BLOCK_SIZE
+
+    def _copy(self, path: bytes, node: Node) -> None:
+        self._content.begin(node)
+        for piece in self._lower.content(path) if node.kind == S_IFREG else ():
+            if isinstance(piece, int):
+                self._content.hole(piece)
+            else:
+                self._content.data(memoryview(piece))
+        self._content.end()
 
     def _close(self) -> None:
         if self._open:

@@ -29,6 +29,10 @@ _acl_short = Struct("<HH")
 _ACLS = {b"system.posix_acl_access": 2, b"system.posix_acl_default": 3}
 _PREFIXES = ((b"user.", 1), (b"trusted.", 4), (b"security.", 6), (b"system.", 7))
 
+_ACL_NAMES = {index: name for name, index in _ACLS.items()}
+_PREFIX_OF = {index: prefix for prefix, index in _PREFIXES}
+_NO_NUMBER = 0xFFFFFFFF
+
 _Item = tuple[int, bytes, bytes]
 """Name index, rest of the name, value."""
 
@@ -137,3 +141,43 @@ def _hash(name: bytes, value: bytes) -> int:
     for (word,) in iter_unpack("<I", value.ljust(_padded(value), b"\0")):
         digest = (digest << 16 & 0xFFFFFFFF) ^ digest >> 16 ^ word
     return digest
+
+
+def parse_in_inode(tail: bytes) -> dict[bytes, bytes]:
+    """The attributes in an inode's tail, by their full names."""
+    if u32.unpack_from(tail)[0] != EXT4_XATTR_MAGIC:
+        return {}
+    return _parse(tail, 4, 4)
+
+
+def parse_block(block: bytes) -> dict[bytes, bytes]:
+    """The attributes in an attribute block, by their full names."""
+    return _parse(block, xattr_header.size, 0)
+
+
+def _parse(area: bytes, front: int, base: int) -> dict[bytes, bytes]:
+    found = {}
+    while front + xattr_entry.size <= len(area) and area[front : front + 4] != bytes(4):
+        name_length, index, offset, _, length, _ = xattr_entry.unpack_from(area, front)
+        name = area[front + xattr_entry.size : front + xattr_entry.size + name_length]
+        value = area[base + offset : base + offset + length]
+        if index in _ACL_NAMES:
+            found[_ACL_NAMES[index]] = _system_access_list(value)
+        else:
+            found[_PREFIX_OF.get(index, b"") + name] = value
+        front += _entry_size(name)
+    return found
+
+
+def _system_access_list(value: bytes) -> bytes:
+    """From the disk's form to the system call's."""
+    parts, at = [u32.pack(_POSIX_ACL_XATTR_VERSION)], 4
+    while at + _acl_short.size <= len(value):
+        tag, permissions = _acl_short.unpack_from(value, at)
+        at += _acl_short.size
+        number = _NO_NUMBER
+        if tag in (_ACL_USER, _ACL_GROUP):
+            number = u32.unpack_from(value, at)[0]
+            at += u32.size
+        parts.append(_acl_xattr_entry.pack(tag, permissions, number))
+    return b"".join(parts)

@@ -40,7 +40,11 @@ def test_a_remembered_verdict_is_used_only_for_this_boot(monkeypatch, tmp_path):
     ran = []
     monkeypatch.setattr(probe, "_run_guest_code", lambda _kvm: ran.append(1) or probe._unusable("tried"))
     monkeypatch.setattr(probe.system, "boot_id", lambda: "first")
-    assert [probe.probe(tmp_path, device).reason, probe.probe(tmp_path, device).reason, len(ran)] == ["tried", "tried", 1]
+    assert [probe.probe(tmp_path, device).reason, probe.probe(tmp_path, device).reason, len(ran)] == [
+        "tried",
+        "tried",
+        1,
+    ]
     monkeypatch.setattr(probe.system, "boot_id", lambda: "second")
     probe.probe(tmp_path, device)
     assert len(ran) == 2

@@ -1,0 +1,79 @@
+"""The layers below a layer, as one tree: what a path there is, with whiteouts and opaque directories observed.
+
+A layer's archive may leave out the directories on the way to its entries, link to a file of a lower layer, or go through
+a symbolic link of one. Then its disk depends on those layers, and `consulted` says so.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from propolis.disk.ext4.node import Node
+from propolis.disk.ext4.reader import Inode, Reader
+from propolis.disk.ext4.structs import EXT4_ROOT_INO, S_IFCHR, S_IFDIR, S_IFLNK
+from propolis.disk.ext4.tree import OPAQUE
+from propolis.disk.ext4.writer import TREE
+
+
+class Below:
+    """A stack of layer disks, bottom first. Opened at the first question; to be closed."""
+
+    def __init__(self, disks: Callable[[], Sequence[Path]]) -> None:
+        """Ask `disks` for the files when they are needed; it may wait until they have been made."""
+        self._disks = disks
+        self._readers: list[Reader] | None = None
+
+    @property
+    def consulted(self) -> bool:
+        """Whether anything was asked, so that the answers are part of what was made."""
+        return self._readers is not None
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for reader in self._readers or ():
+            reader.close()
+
+    def node(self, path: bytes) -> Node | None:
+        """See `ext4.tree.LowerLayers`."""
+        found = self._find(path)
+        if found is None:
+            return None
+        reader, inode = found
+        node = Node(inode.mode, uid=inode.uid, gid=inode.gid, mtime_ns=inode.mtime_ns)
+        node.xattrs = {name: value for name, value in reader.xattrs(inode).items() if name != OPAQUE}
+        node.device = inode.device
+        if inode.kind != S_IFDIR:
+            node.size = inode.size
+        if inode.kind == S_IFLNK:
+            node.link = reader.link(inode)
+        return node
+
+    def content(self, path: bytes) -> Iterator[bytes | int]:
+        """See `ext4.tree.LowerLayers`."""
+        found = self._find(path)
+        return iter(()) if found is None else found[0].content(found[1])
+
+    def _find(self, path: bytes) -> tuple[Reader, Inode] | None:
+        if self._readers is None:
+            self._readers = [Reader(disk) for disk in reversed(self._disks())]
+        for reader in self._readers:
+            inode, hides = _look_up(reader, path)
+            if inode is not None:
+                return None if inode.kind == S_IFCHR and inode.device == (0, 0) else (reader, inode)
+            if hides:
+                return None
+        return None
+
+
+def _look_up(reader: Reader, path: bytes) -> tuple[Inode | None, bool]:
+    """One layer's inode at `path`; where it has none, whether it hides what lower layers have there."""
+    inode = reader.inode(reader.children(EXT4_ROOT_INO)[TREE])
+    hides = False
+    for name in path.split(b"/") if path else ():
+        if inode.kind != S_IFDIR:
+            return None, True
+        hides = hides or OPAQUE in reader.xattrs(inode)
+        number = reader.children(inode.number).get(name)
+        if number is None:
+            return None, hides
+        inode = reader.inode(number)
+    return inode, hides

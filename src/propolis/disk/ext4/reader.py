@@ -1,0 +1,165 @@
+"""Reads a file system as we write it: paths, attributes, content. For layers that build on others, and for looking.
+
+Not a judge of what we write, and no validator: a damaged disk gives a DiskError or wrong answers, never more.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from struct import error as struct_error
+
+from propolis.disk.ext4 import structs, xattrs
+from propolis.disk.ext4.node import Extent, decode_time
+from propolis.disk.ext4.structs import BLOCK_SIZE, INODE_SIZE
+from propolis.errors import DiskError
+
+_S_IFMT = 0o170000
+_CHUNK = 64
+"""Blocks that are read at once."""
+_DEEPEST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Inode:
+    """What an inode tells."""
+
+    number: int
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    flags: int
+    block: bytes
+    attribute_block: int
+    tail: bytes
+    """The bytes behind the fixed fields, where attributes may be."""
+
+    @property
+    def kind(self) -> int:
+        """The file type bits of `mode`."""
+        return self.mode & _S_IFMT
+
+    @property
+    def device(self) -> tuple[int, int]:
+        """Major and minor number of a device."""
+        old, new = (int.from_bytes(self.block[at : at + 4], "little") for at in (0, 4))
+        return (old >> 8, old & 0xFF) if old else (new >> 8 & 0xFFF, new & 0xFF | new >> 12 & ~0xFF)
+
+
+class Reader:
+    """One file system in a file, opened for as long as the object is used as a context."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            DiskError: it is no file system of ours.
+        """
+        self._path = path
+        self._file = path.open("rb")
+        head = self._file.read(BLOCK_SIZE)
+        try:
+            fields = structs.super_block_head.unpack_from(head, structs.SB_OFFSET)
+            self._inodes_per_group = fields[10]
+            self._blocks = fields[1]
+            recognised = fields[15] == structs.EXT4_SUPER_MAGIC and self._inodes_per_group > 0
+        except struct_error:
+            recognised = False
+        if not recognised:
+            self._file.close()
+            raise DiskError(f"{path} holds no ext4 file system", hint="remove it; it will be made again")
+        self.children = lru_cache(maxsize=1024)(self._children)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def inode(self, number: int) -> Inode:
+        """The inode of that number."""
+        group, index = divmod(number - 1, self._inodes_per_group)
+        descriptor = self._bytes(BLOCK_SIZE + group * structs.DESC_SIZE, structs.DESC_SIZE)
+        table = structs.group_desc.unpack(descriptor)[2]
+        raw = self._bytes(table * BLOCK_SIZE + index * INODE_SIZE, INODE_SIZE)
+        fields = structs.inode.unpack_from(raw)
+        return Inode(
+            number=number,
+            mode=fields[0],
+            uid=fields[1] | fields[18] << 16,
+            gid=fields[7] | fields[19] << 16,
+            size=fields[2] | fields[14] << 32,
+            mtime_ns=decode_time(fields[5], fields[25]),
+            flags=fields[10],
+            block=fields[12],
+            attribute_block=fields[13],
+            tail=raw[structs.inode.size :],
+        )
+
+    def _children(self, number: int) -> dict[bytes, int]:
+        """Names in the directory to inode numbers, without `.` and `..`."""
+        found = {}
+        for piece in self.content(self.inode(number)):
+            at = 0
+            while isinstance(piece, bytes) and at + structs.dir_entry.size <= len(piece):
+                child, length, name_length, _ = structs.dir_entry.unpack_from(piece, at)
+                if length < structs.dir_entry.size:
+                    raise self._damaged()
+                if child:
+                    name_at = at + structs.dir_entry.size
+                    found[piece[name_at : name_at + name_length]] = child
+                at += length
+        found.pop(b".", None)
+        found.pop(b"..", None)
+        return found
+
+    def content(self, inode: Inode) -> Iterator[bytes | int]:
+        """The file's bytes, and the lengths of its holes, in order."""
+        position = 0
+        for logical, physical, count in self._extents(inode.block, _DEEPEST):
+            if logical * BLOCK_SIZE > position:
+                yield logical * BLOCK_SIZE - position
+            position = logical * BLOCK_SIZE
+            for start in range(0, count, _CHUNK):
+                length = min(min(_CHUNK, count - start) * BLOCK_SIZE, inode.size - position)
+                if length > 0:
+                    yield self._bytes((physical + start) * BLOCK_SIZE, length)
+                    position += length
+        if inode.size > position:
+            yield inode.size - position
+
+    def link(self, inode: Inode) -> bytes:
+        """The target of a symbolic link."""
+        if inode.flags & structs.EXT4_EXTENTS_FL:
+            return b"".join(piece for piece in self.content(inode) if isinstance(piece, bytes))
+        return inode.block[: inode.size]
+
+    def xattrs(self, inode: Inode) -> dict[bytes, bytes]:
+        """Extended attributes by their full names."""
+        found = xattrs.parse_in_inode(inode.tail)
+        if inode.attribute_block:
+            found |= xattrs.parse_block(self._bytes(inode.attribute_block * BLOCK_SIZE, BLOCK_SIZE))
+        return found
+
+    def _extents(self, node: bytes, deepest: int) -> Iterator[Extent]:
+        magic, entries, _, depth, _ = structs.extent_header.unpack_from(node)
+        if magic != structs.EXT_MAGIC or depth > deepest:
+            raise self._damaged()
+        for index in range(entries):
+            at = structs.extent_header.size + index * structs.extent.size
+            if depth == 0:
+                logical, count, high, low = structs.extent.unpack_from(node, at)
+                yield logical, high << 32 | low, count
+            else:
+                _, low, high, _ = structs.extent_idx.unpack_from(node, at)
+                yield from self._extents(self._bytes((high << 32 | low) * BLOCK_SIZE, BLOCK_SIZE), depth - 1)
+
+    def _bytes(self, offset: int, length: int) -> bytes:
+        self._file.seek(offset)
+        data = self._file.read(length)
+        if len(data) != length:
+            raise self._damaged()
+        return data
+
+    def _damaged(self) -> DiskError:
+        return DiskError(f"the disk {self._path} is damaged", hint="remove it; it will be made again")

@@ -1,0 +1,57 @@
+"""What works on this host, why not, and what to do: the rooms' own answers, gathered.
+
+Nothing is installed, downloaded or changed.
+"""
+
+from propolis.errors import PropolisError
+from propolis.guest.binaries import init_path
+from propolis.guest.kernel import foreseen
+from propolis.host.directories import cache_directory, data_directory
+from propolis.hypervisor import registry
+from propolis.preflight.checks import Check, Verdict, directory_check, resources_check
+from propolis.spec import Architecture
+
+
+def examine() -> list[Check]:
+    """All checks, those that decide whether a machine can run first."""
+    backends = [_backend(name) for name in registry.names()]
+    if any(check.verdict is not Verdict.FAILURE for check in backends):
+        # one that runs is enough
+        backends = [_softened(check) for check in backends]
+    return [
+        *backends,
+        _kernel(),
+        _guest_program(),
+        directory_check("cache", cache_directory(), "PROPOLIS_CACHE"),
+        directory_check("data", data_directory(), "PROPOLIS_DATA"),
+        resources_check(),
+    ]
+
+
+def _backend(name: str) -> Check:
+    try:
+        found = registry.create(name).availability()
+    except PropolisError as error:
+        return Check(name=f"backend {name}", verdict=Verdict.FAILURE, found=str(error), remedy=error.hint)
+    verdict = Verdict.OK if found.accelerated else Verdict.WARNING if found.usable else Verdict.FAILURE
+    return Check(name=f"backend {name}", verdict=verdict, found=found.reason, remedy=found.remedy)
+
+
+def _softened(check: Check) -> Check:
+    if check.verdict is not Verdict.FAILURE:
+        return check
+    return Check(name=check.name, verdict=Verdict.WARNING, found=check.found, remedy=check.remedy)
+
+
+def _kernel() -> Check:
+    try:
+        return Check(name="kernel", verdict=Verdict.OK, found=foreseen(cache_directory(), Architecture.X86_64))
+    except PropolisError as error:
+        return Check(name="kernel", verdict=Verdict.FAILURE, found=str(error), remedy=error.hint)
+
+
+def _guest_program() -> Check:
+    try:
+        return Check(name="guest init", verdict=Verdict.OK, found=str(init_path(Architecture.X86_64)))
+    except PropolisError as error:
+        return Check(name="guest init", verdict=Verdict.FAILURE, found=str(error), remedy=error.hint)

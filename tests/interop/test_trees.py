@@ -1,0 +1,112 @@
+"""The tree that the kernel shows of our stacked disks is the one that umoci unpacks from the same image."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from propolis.disk.cache import LayerCache
+from propolis.image.layers import unpack
+from propolis.image.opening import open_image
+from propolis.image.store import BlobStore
+from propolis.spec import Architecture, DiskFormat
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root"),
+    pytest.mark.skipif(shutil.which("umoci") is None, reason="umoci is not installed"),
+]
+
+
+@pytest.mark.parametrize("image", ["busybox_image", "debian_image"])
+def test_the_stacked_disks_show_what_umoci_unpacks(image, request, tmp_path):
+    reference = request.getfixturevalue(image)
+    subprocess.run(
+        ["umoci", "unpack", "--image", reference.removeprefix("oci:"), tmp_path / "bundle"],
+        check=True,
+        capture_output=True,
+    )
+    with stacked(reference, tmp_path) as root:
+        ours = walk(root)
+    theirs = walk(tmp_path / "bundle" / "rootfs")
+    assert ours.keys() == theirs.keys()
+    differing = {path: (ours[path], theirs[path]) for path in ours if ours[path] != theirs[path]}
+    assert not differing
+    assert len(ours) > 200
+
+
+@contextlib.contextmanager
+def stacked(reference: str, directory: Path):
+    """The image's layers as the guest stacks them, mounted by this host's kernel; each disk checked by e2fsck."""
+    image = open_image(reference, Architecture.X86_64, BlobStore(directory / "blobs"))
+    cache = LayerCache(directory / "layers")
+    with contextlib.ExitStack() as mounts:
+        lower, disks = [], []
+        for number, layer in enumerate(image.layers):
+
+            def fill(sink, layer=layer):
+                with image.open_layer(layer) as blob:
+                    unpack(blob, layer, sink)
+
+            diff_ids = [below.diff_id for below in image.layers[: number + 1]]
+            disk = cache.disk(diff_ids, DiskFormat.RAW, fill, lambda: list(disks))
+            disks.append(disk)
+            checked = subprocess.run(["e2fsck", "-fn", disk], capture_output=True, text=True, check=False)
+            assert checked.returncode == 0, checked.stdout
+            point = directory / f"l{number}"
+            mounts.enter_context(mounted(point, "-o", "loop,ro", disk))
+            lower.insert(0, str(point / "tree"))
+        if len(lower) == 1:
+            yield Path(lower[0])
+            return
+        root = directory / "root"
+        mounts.enter_context(mounted(root, "-t", "overlay", "-o", f"lowerdir={':'.join(lower)}", "overlay"))
+        yield root
+
+
+@contextlib.contextmanager
+def mounted(point: Path, *arguments: str | Path):
+    point.mkdir()
+    subprocess.run(["mount", *arguments, point], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", point], check=True)
+
+
+def walk(root: Path):
+    """Every path below `root` with all that can be told of it; hard links as the paths that share an inode."""
+    seen, inodes = {}, {}
+    for directory, names, files in os.walk(root):
+        for name in [*names, *files]:
+            path = f"{directory}/{name}"
+            relative = os.path.relpath(path, root)
+            status = os.lstat(path)
+            if not stat.S_ISDIR(status.st_mode):
+                inodes.setdefault((status.st_dev, status.st_ino), []).append(relative)
+            seen[relative] = (
+                oct(status.st_mode),
+                status.st_uid,
+                status.st_gid,
+                status.st_mtime_ns,
+                status.st_rdev,
+                content(path, status),
+                {
+                    key: os.getxattr(path, key, follow_symlinks=False)
+                    for key in os.listxattr(path, follow_symlinks=False)
+                },
+            )
+    for group in inodes.values():
+        for path in group:
+            seen[path] += (sorted(group),)
+    return seen
+
+
+def content(path: str, status: os.stat_result):
+    if stat.S_ISREG(status.st_mode):
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return str(Path(path).readlink()) if stat.S_ISLNK(status.st_mode) else None
