@@ -1,24 +1,24 @@
 """`make bench`: the figures the project promises, as medians with the machine's load beside them.
 
-Never asserted, only printed: read them with the load and the ratio in mind. Everything runs the way a user would run it,
+Never asserted, only printed: read them with the load and the ratio in mind. Everything runs as a user would run it,
 through the `propolis` command, in software emulation or whatever this host has.
 """
 
 import os
-import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import images
 from floor import bare_boot_seconds
 
+import images
 import propolis
 from propolis.host import system
+from propolis.host.directories import data_directory
+from propolis.state.store import MachineStore
 
 PROPOLIS = Path(sys.executable).with_name("propolis")
 RUNS = 5
@@ -100,7 +100,8 @@ def resident_mebibytes(image: str) -> float:
     """Resident memory of the process that is the machine, a second after the workload began."""
     with propolis.Machine.start(image, ["sleep", "600"]) as machine:
         time.sleep(1)
-        return sum(map(system.resident_bytes, machine.processes)) / (1 << 20)
+        (pid,) = [record.vmm.pid for record in MachineStore(data_directory()).list() if record.id == machine.id]
+        return system.resident_bytes(pid) / (1 << 20)
 
 
 if __name__ == "__main__":
