@@ -4,8 +4,7 @@ Built-in ones and those that other packages register under the entry point group
 usable the error lists every candidate with its reason.
 """
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 
 from propolis.errors import BackendUnavailable, InvalidArgument
@@ -15,15 +14,13 @@ from propolis.hypervisor.qemu.backend import QemuBackend
 ENTRY_POINTS = "propolis.backends"
 
 _BUILT_IN: dict[str, Callable[[], Backend]] = {"qemu": QemuBackend}
-_PREFERENCE = {"win32": ("hyperv", "qemu")}
-_PREFERENCE_ELSEWHERE = ("libkrun", "qemu")
 
 
-def names() -> tuple[str, ...]:
-    """Every backend's name, best first for this system."""
-    known = {*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))}
-    preferred = [name for name in _PREFERENCE.get(sys.platform, _PREFERENCE_ELSEWHERE) if name in known]
-    return (*preferred, *sorted(known.difference(preferred)))
+def names() -> Iterator[str]:
+    """Every backend's name: the built-in ones, best first, then those of other packages."""
+    yield from _BUILT_IN
+    # looked for only when they are asked for, as that reads the metadata of every installed package
+    yield from sorted({point.name for point in entry_points(group=ENTRY_POINTS)}.difference(_BUILT_IN))
 
 
 def create(name: str) -> Backend:
@@ -54,7 +51,7 @@ def choose(name: str | None = None) -> tuple[Backend, Availability]:
         BackendUnavailable: it, or none of them, can be used here; the message says why for each.
     """
     failures: list[tuple[str, Availability]] = []
-    for candidate in (name,) if name else names():
+    for candidate in [name] if name else names():
         backend = create(candidate)
         availability = backend.availability()
         if availability.usable:
