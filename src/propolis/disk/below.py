@@ -1,7 +1,7 @@
 """The layers below a layer, as one tree: what a path there is, with whiteouts and opaque directories observed.
 
-A layer's archive may leave out the directories on the way to its entries, link to a file of a lower layer, or go through
-a symbolic link of one. Then its disk depends on those layers, and `consulted` says so.
+A layer's archive may leave out the directories on the way to its entries, link to a file of a lower layer, or go
+through a symbolic link of one. Then its disk depends on those layers, and `consulted` says so.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +54,9 @@ class Below:
 
     def _find(self, path: bytes) -> tuple[Reader, Inode] | None:
         if self._readers is None:
-            self._readers = [Reader(disk) for disk in reversed(self._disks())]
+            self._readers = []
+            for disk in reversed(self._disks()):
+                self._readers.append(Reader(disk))
         for reader in self._readers:
             inode, hides = _look_up(reader, path)
             if inode is not None:

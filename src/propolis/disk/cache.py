@@ -42,8 +42,8 @@ class LayerCache:
     ) -> Path:
         """The read-only disk of the last layer of `diff_ids`, which are those of an image from its bottom up to it.
 
-        Made, if need be, with `fill`, which pushes the layer's tree. `lower` gives the disks of the layers below, bottom
-        first; it is asked only if the layer turns out to depend on them.
+        Made, if need be, with `fill`, which pushes the layer's tree. `lower` gives the disks of the layers below,
+        bottom first; it is asked only if the layer turns out to depend on them.
 
         Raises:
             InvalidArgument: no diff_id, or a container that cannot be written.
@@ -51,7 +51,7 @@ class LayerCache:
             StorageFull: no room on the host.
             Whatever `fill` and `lower` raise. Nothing is left of a disk that was not finished.
         """
-        if not all(map(_DIFF_ID.fullmatch, diff_ids)):
+        if not diff_ids or not all(map(_DIFF_ID.fullmatch, diff_ids)):
             raise InvalidArgument(f"{str(diff_ids)[:100]} are not diff_ids")
         container.check(disk_format)
         alone = self._path(diff_ids[-1], disk_format)

@@ -1,7 +1,7 @@
 """`propolis run`: an image becomes a machine, its workload gets this terminal, its exit code becomes ours.
 
-Options are docker's. Signals that arrive before the workload runs end the launch; later they are the workload's, but for
-the third Ctrl-C or termination in a row, which ends the machine.
+Options are docker's. Signals that arrive before the workload runs end the launch; later they are the workload's, but
+for the third Ctrl-C or termination in a row, which ends the machine.
 """
 
 import os

@@ -17,19 +17,6 @@ from propolis.disk.ext4.structs import (
 _ROOM = BLOCK_SIZE - dir_entry_tail.size
 
 
-def block_count(directory: Node) -> int:
-    """How many blocks `build` will make of it."""
-    assert directory.children is not None
-    used, blocks = 2 * 12, 1
-    for name in directory.children:
-        length = _record_length(name)
-        if used + length > _ROOM:
-            used = 0
-            blocks += 1
-        used += length
-    return blocks
-
-
 def build(directory: Node, seed: int) -> list[bytes]:
     """The blocks; all inode numbers below are known. `seed` is the directory inode's checksum seed."""
     assert directory.children is not None

@@ -1,4 +1,4 @@
-"""A file's extents as the tree that i_block roots. Pure: tells how many blocks it needs, then fills them.
+"""A file's extents as the tree that i_block roots. Pure.
 
 Follows Documentation/filesystems/ext4/ifork.rst, with checksums at the end of each block.
 """
@@ -27,15 +27,6 @@ def split(extents: Sequence[Extent]) -> list[Extent]:
         for logical, physical, count in extents
         for offset in range(0, count, EXT_INIT_MAX_LEN)
     ]
-
-
-def tree_blocks(count: int) -> int:
-    """How many blocks the tree of `count` split extents has besides i_block."""
-    total = 0
-    while count > EXTENTS_IN_INODE:
-        count = -(-count // EXTENTS_IN_BLOCK)
-        total += count
-    return total
 
 
 def build(extents: Sequence[Extent], first_block: int, seed: int) -> tuple[bytes, list[bytes]]:

@@ -280,4 +280,4 @@ def recorded_size(head: bytes) -> int | None:
     if len(head) < structs.SB_OFFSET + structs.SB_SIZE:
         return None
     fields = structs.super_block_head.unpack_from(head, structs.SB_OFFSET)
-    return int(fields[1]) * BLOCK_SIZE if structs.EXT4_SUPER_MAGIC in fields else None
+    return int(fields[1]) * BLOCK_SIZE if fields[15] == structs.EXT4_SUPER_MAGIC else None

@@ -20,6 +20,8 @@ EXT4_ROOT_INO = 2
 EXT4_GOOD_OLD_FIRST_INO = 11
 EXT4_LINK_MAX = 65000
 EXT4_NAME_LEN = 255
+MAX_FILE = ((1 << 32) - 1) * BLOCK_SIZE
+"""Logical block numbers have 32 bits, and the last one is not used."""
 MAX_SYMLINK = BLOCK_SIZE - 1
 FAST_SYMLINK = 59
 """Longest target that is kept in i_block."""

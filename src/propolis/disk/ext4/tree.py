@@ -12,6 +12,7 @@ from propolis.disk.ext4.node import Node
 from propolis.disk.ext4.structs import (
     EXT4_LINK_MAX,
     EXT4_NAME_LEN,
+    MAX_FILE,
     MAX_SYMLINK,
     S_IFBLK,
     S_IFCHR,
@@ -54,7 +55,8 @@ class Tree:
         self._what = what
         self._lower = lower
         self._directories: dict[bytes, Node] = {b"": base}
-        self._late_links: list[Entry] = []
+        """Every directory by its path, which goes through no symbolic link."""
+        self._late_links: dict[bytes, Entry] = {}
         self.dropped: list[Node] = []
         """Inodes that nothing refers to any more; their blocks are free."""
         self.copied: dict[bytes, Node] = {}
@@ -67,26 +69,28 @@ class Tree:
             ImageInvalid: it cannot be where it says; the message names layer and entry.
             LayerUnsupported: ext4 cannot hold it.
         """
-        if entry.kind is Kind.HARDLINK:
-            self._hard_link(entry)
-            return None
         if entry.kind is Kind.WHITEOUT:
             self._whiteout(entry)
             return None
         if entry.kind is Kind.OPAQUE:
-            directory = self._directory(entry.path, entry)
+            directory, _ = self._directory(entry.path, entry)
             directory.xattrs = {**directory.xattrs, OPAQUE: b"y"}
+            return None
+        if self._late_links:
+            self._late_links.pop(entry.path, None)
+        if entry.kind is Kind.HARDLINK:
+            self._hard_link(entry)
             return None
         node = self._node(entry)
         if not entry.path:
             self._update(self._base, node, entry)
             return None
-        parent, name = self._parent(entry)
+        parent, name, path = self._parent(entry)
         before = (parent.children or {}).get(name)
         if before is not None and before.kind == S_IFDIR == node.kind:
             self._update(before, node, entry)
             return None
-        self._place(parent, name, node, entry.path)
+        self._place(parent, name, node, path)
         return node if entry.kind is Kind.FILE else None
 
     def finish(self) -> None:
@@ -95,24 +99,26 @@ class Tree:
         Raises:
             ImageInvalid: a target does not exist.
         """
-        late, self._late_links = self._late_links, []
-        for entry in late:
-            target = self._find(entry.link) or self._copy_up(entry)
-            if target is None:
-                raise ImageInvalid(
-                    f"{self._what}: {_shown(entry.path)} is a hard link to {_shown(entry.link)}, which does not exist",
-                    hint="the image is incomplete; build it again",
-                )
-            self._link(entry, target)
+        late, self._late_links = self._late_links, {}
+        for entry in late.values():
+            self._link(entry, self._late_target(entry))
 
-    def _copy_up(self, entry: Entry) -> Node | None:
-        """The file of a lower layer that `entry` links to, made one of this layer, as link(2) on overlayfs does."""
-        node = self._lower.node(entry.link)
-        if node is not None and node.kind != S_IFDIR:
-            parent, name = self._parent(entry._replace(path=entry.link))
-            self._place(parent, name, node, entry.link)
-            self.copied[entry.link] = node
-        return node
+    def _late_target(self, entry: Entry) -> Node:
+        """What `entry` links to; a file of a lower layer becomes one of this layer, as link(2) on overlayfs does."""
+        parent, name, path = self._parent(entry._replace(path=entry.link))
+        assert parent.children is not None
+        target = parent.children.get(name)
+        if target is None and not self._is_hidden(path):
+            target = self._lower.node(path)
+            if target is not None and target.kind != S_IFDIR:
+                self._place(parent, name, target, path)
+                self.copied[path] = target
+        if target is None or target.whiteout:
+            raise ImageInvalid(
+                f"{self._what}: {_shown(entry.path)} is a hard link to {_shown(entry.link)}, which does not exist",
+                hint="the image is incomplete; build it again",
+            )
+        return target
 
     def _node(self, entry: Entry) -> Node:
         node = Node(_TYPES[entry.kind] | entry.mode & 0o7777, uid=entry.uid, gid=entry.gid, mtime_ns=entry.mtime_ns)
@@ -126,6 +132,8 @@ class Tree:
                 )
             node.mode, node.link, node.size = S_IFLNK | 0o777, entry.link, len(entry.link)
         elif entry.kind is Kind.FILE:
+            if entry.size > MAX_FILE:
+                raise LayerUnsupported(f"{self._what}: {_shown(entry.path)} is larger than {MAX_FILE >> 40} TiB")
             node.size = entry.size
         node.device = entry.device
         return node
@@ -138,13 +146,13 @@ class Tree:
             raise ImageInvalid(f"{self._what}: the entry for the root ({_shown(entry.path)}) is not a directory")
 
     def _whiteout(self, entry: Entry) -> None:
-        parent, name = self._parent(entry)
+        parent, name, path = self._parent(entry)
         assert parent.children is not None
         there = parent.children.get(name)
         if there is None:
             node = Node(S_IFCHR)
             node.whiteout = True
-            self._place(parent, name, node, entry.path)
+            self._place(parent, name, node, path)
         elif there.kind == S_IFDIR:
             # deleted below and made anew here: nothing from below shows through
             there.xattrs = {**there.xattrs, OPAQUE: b"y"}
@@ -152,7 +160,7 @@ class Tree:
     def _hard_link(self, entry: Entry) -> None:
         target = self._find(entry.link)
         if target is None or target.whiteout:
-            self._late_links.append(entry)
+            self._late_links[entry.path] = entry
         else:
             self._link(entry, target)
 
@@ -163,10 +171,10 @@ class Tree:
             )
         if target.links >= EXT4_LINK_MAX:
             raise LayerUnsupported(f"{self._what}: {_shown(entry.link)} has more than {EXT4_LINK_MAX} hard links")
-        parent, name = self._parent(entry)
+        parent, name, path = self._parent(entry)
         assert parent.children is not None
         if parent.children.get(name) is not target:
-            self._place(parent, name, target, entry.path)
+            self._place(parent, name, target, path)
 
     def _place(self, parent: Node, name: bytes, node: Node, path: bytes) -> None:
         """Make `node` the child `name`, in place of whatever is there."""
@@ -174,84 +182,94 @@ class Tree:
         before = parent.children.pop(name, None)
         node.links += 1
         if before is not None:
-            if before.whiteout and node.kind == S_IFDIR:
+            if node.kind == S_IFDIR:
+                # what was here had hidden the directory below, and this is a new one
                 node.xattrs = {**node.xattrs, OPAQUE: b"y"}
-            if before.kind == S_IFDIR:
-                self._forget_below(path)
-            self._drop(before)
+            self._drop(before, path)
         parent.children[name] = node
         if node.kind == S_IFDIR:
             node.parent = parent
             self._directories[path] = node
 
-    def _drop(self, node: Node) -> None:
+    def _drop(self, node: Node, path: bytes) -> None:
         """Take away one reference to `node`, and to all below it if it was the last."""
-        pending = [node]
+        pending = [(node, path)]
         while pending:
-            gone = pending.pop()
+            gone, at = pending.pop()
             gone.links -= 1
             if gone.links == 0:
                 self.dropped.append(gone)
-                pending.extend((gone.children or {}).values())
+                if gone.children is not None:
+                    del self._directories[at]
+                    pending += [(child, b"%b/%b" % (at, name)) for name, child in gone.children.items()]
 
-    def _forget_below(self, path: bytes) -> None:
-        prefix = path + b"/"
-        self._directories = {
-            known: node for known, node in self._directories.items() if known != path and not known.startswith(prefix)
-        }
-
-    def _parent(self, entry: Entry) -> tuple[Node, bytes]:
+    def _parent(self, entry: Entry) -> tuple[Node, bytes, bytes]:
+        """Where an entry belongs: directory, name, and the path that they have without symbolic links."""
         above, _, name = entry.path.rpartition(b"/")
         if not name or len(name) > EXT4_NAME_LEN:
             raise ImageInvalid(
                 f"{self._what}: the name {_shown(entry.path)} is empty or longer than {EXT4_NAME_LEN} bytes"
             )
-        return self._directories.get(above) or self._directory(above, entry), name
+        directory = self._directories.get(above)
+        if directory is not None:
+            return directory, name, entry.path
+        directory, above = self._directory(above, entry)
+        return directory, name, b"%b/%b" % (above, name) if above else name
 
-    def _directory(self, path: bytes, entry: Entry) -> Node:
-        """The directory at `path`; symbolic links on the way are followed inside the root, missing ones made."""
-        node = self._base
+    def _directory(self, path: bytes, entry: Entry) -> tuple[Node, bytes]:
+        """The directory at `path`, and its path without symbolic links: they are followed inside the root.
+
+        Those that are missing are made.
+        """
+        way: list[bytes] = []
         followed = 0
-        walked: list[bytes] = []
-        pending = path.split(b"/")[::-1] if path else []
+        pending = path.split(b"/")[::-1]
         while pending:
             name = pending.pop()
             if name in (b"", b"."):
                 continue
             if name == b"..":
-                node, walked = node.parent if walked and node.parent else self._base, walked[:-1]
+                del way[-1:]
                 continue
-            assert node.children is not None
-            child = node.children.get(name)
-            walked.append(name)
-            if child is None and not self._hides(node):
-                child = self._lower.node(b"/".join(walked))
-                if child is not None and child.kind == S_IFDIR:
-                    self._place(node, name, child, b"/".join(walked))
-            if child is None or child.whiteout:
-                child = Node(S_IFDIR | 0o755)
-                self._place(node, name, child, b"/".join(walked))
-            elif child.kind == S_IFLNK:
-                followed += 1
-                if followed > _MOST_LINKS_FOLLOWED:
-                    raise ImageInvalid(
-                        f"{self._what}: the way to {_shown(entry.path)} goes through too many symbolic links"
-                    )
-                walked.pop()
-                pending += child.link.split(b"/")[::-1]
-                if child.link.startswith(b"/"):
-                    node, walked = self._base, []
+            child = self._step(way, name, entry)
+            if child.kind == S_IFDIR:
+                way.append(name)
                 continue
-            elif child.kind != S_IFDIR:
+            followed += 1
+            if followed > _MOST_LINKS_FOLLOWED:
                 raise ImageInvalid(
-                    f"{self._what}: {_shown(entry.path)} lies below {_shown(name)}, which is not a directory"
+                    f"{self._what}: the way to {_shown(entry.path)} goes through too many symbolic links"
                 )
-            node = child
-        return node
+            pending += child.link.split(b"/")[::-1]
+            if child.link.startswith(b"/"):
+                way = []
+        found = b"/".join(way)
+        return self._directories[found], found
 
-    def _hides(self, directory: Node) -> bool:
-        """Whether nothing of the layers below shows in `directory`."""
-        node = directory
+    def _step(self, way: list[bytes], name: bytes, entry: Entry) -> Node:
+        """What `name` is in the directory at `way`: a directory, made if need be, or a symbolic link."""
+        path = b"/".join([*way, name])
+        if path in self._directories:
+            return self._directories[path]
+        node = self._directories[b"/".join(way)]
+        assert node.children is not None
+        child = node.children.get(name)
+        if child is None and not self._is_hidden(path):
+            child = self._lower.node(path)
+            if child is not None and child.kind == S_IFDIR:
+                self._place(node, name, child, path)
+        if child is None or child.whiteout:
+            child = Node(S_IFDIR | 0o755)
+            self._place(node, name, child, path)
+        if child.kind not in (S_IFDIR, S_IFLNK):
+            raise ImageInvalid(
+                f"{self._what}: {_shown(entry.path)} lies below {_shown(name)}, which is not a directory"
+            )
+        return child
+
+    def _is_hidden(self, path: bytes) -> bool:
+        """Whether nothing of the layers below shows at `path`, whose directory is one of this layer."""
+        node = self._directories[path.rpartition(b"/")[0]]
         while OPAQUE not in node.xattrs:
             if node is self._base or node.parent is None:
                 return False

@@ -84,6 +84,7 @@ class LayerWriter:
                 self._content.hole(piece)
             else:
                 self._content.data(memoryview(piece))
+                self._stream.commit()
         self._content.end()
 
     def _close(self) -> None:
