@@ -41,11 +41,17 @@ class Accelerator:
 TCG = Accelerator(accel=f"tcg,tb-size={TRANSLATION_BUFFER_MIB}", cpu="max")
 KVM = Accelerator(accel="kvm", cpu="host")
 
+_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+"""A guest that breaks out into QEMU finds a process that may not start others or raise its rights (seccomp)."""
 
-def build(binary: Path, config: VMConfig, accelerator: Accelerator, wiring: Wiring) -> list[str]:
-    """The argument list that starts `config`, the program first."""
+
+def build(
+    binary: Path, config: VMConfig, accelerator: Accelerator, wiring: Wiring, *, sandbox: bool = True
+) -> list[str]:
+    """The argument list that starts `config`, the program first; `sandbox` only where the system has seccomp."""
     return [
         str(binary),
+        *(("-sandbox", _SANDBOX) if sandbox else ()),
         *_board(config, accelerator),
         *_boot(config),
         *_console_and_monitor(wiring),

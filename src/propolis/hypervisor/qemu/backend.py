@@ -74,7 +74,7 @@ class QemuBackend:
         agent, agent_far = socket.socketpair()
         with qmp_far, agent_far:
             wiring = argv.Wiring(qmp=qmp_far.fileno(), agent=agent_far.fileno())
-            arguments = argv.build(program, config, accelerator, wiring)
+            arguments = argv.build(program, config, accelerator, wiring, sandbox=sys.platform == "linux")
             process = VMMProcess(arguments, (wiring.qmp, wiring.agent), config.directory / argv.PID_FILE)
         monitor = Monitor(await _stream(qmp))
         handle = QemuHandle(config.id, process, monitor, _SocketChannel(await _stream(agent)))
