@@ -11,8 +11,7 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from propolis.guest import cpio
-from propolis.guest.cmdline import kernel_command_line
+from propolis.guest import cmdline, cpio
 from propolis.guest.kernel import find_kernel
 from propolis.host.directories import cache_directory
 from propolis.hypervisor.qemu import argv, probe
@@ -47,7 +46,7 @@ def bare_boot_seconds() -> float:
             boot=BootPlan(
                 kernel=kernel.image,
                 initramfs=initramfs,
-                cmdline=kernel_command_line(Architecture.X86_64, layers=0),
+                cmdline=cmdline.build(Architecture.X86_64, layers=0),
             ),
             disks=(),
             cpus=1,

@@ -27,7 +27,8 @@ from propolis.host.files import STAGE_PREFIX as STAGE_PREFIX
 from propolis.host.files import locked, storage_errors
 from propolis.spec import Architecture
 
-VERSION = 1
+VERSION = 2
+"""Of the layout and of what is done to image and modules."""
 IMAGE = "kernel"
 MODULES = "modules.cpio"
 MANIFEST = "bundle.json"

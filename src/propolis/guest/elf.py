@@ -17,6 +17,10 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _NOTE = struct.Struct("<III")
 _SIGNATURE = struct.Struct(">8xI")
+_FILE_SIZE = struct.Struct("<Q")
+_FILE_SIZE_AT = 32
+_PAGE = 4096
+_PT_LOAD = 1
 _PT_NOTE = 4
 _XEN_ELFNOTE_PHYS32_ENTRY = 18
 _MODINFO_LIMIT = 1 << 20
@@ -66,11 +70,6 @@ def without_signature(module: bytes) -> bytes:
     return module[:end] if end > 0 else module
 
 
-def without_btf(module: bytes) -> bytes:
-    """The module with its BPF type information renamed, so that the kernel does not read it."""
-    return module.replace(b"\0.BTF\0", b"\0.btf\0")
-
-
 def has_pvh_entry(kernel: bytes, subject: str) -> bool:
     """Whether an uncompressed kernel can be entered directly, as a PVH guest is (CONFIG_PVH).
 
@@ -84,6 +83,27 @@ def has_pvh_entry(kernel: bytes, subject: str) -> bool:
         if kind == _PT_NOTE and _XEN_ELFNOTE_PHYS32_ENTRY in _xen_notes(kernel[start : start + size]):
             return True
     return False
+
+
+def without_trailing_zeros(kernel: bytes, subject: str) -> bytes:
+    """An uncompressed kernel whose segments end in the file where their content ends; the loader zeroes the rest.
+
+    A kernel's last segment carries some 20 MiB of zeros, which a loader would hold in memory as long as the machine
+    runs.
+
+    Raises:
+        KernelUnsuitable: the file is damaged.
+    """
+    result = bytearray(kernel)
+    header = _header(kernel, subject)
+    offset, count = header[5], header[10]
+    for index in range(count):
+        at = offset + index * _SEGMENT.size
+        kind, _, start, _, _, size, *_ = _unpack(_SEGMENT, kernel, at, subject)
+        if kind == _PT_LOAD:
+            used = len(kernel[start : start + size].rstrip(b"\0"))
+            _FILE_SIZE.pack_into(result, at + _FILE_SIZE_AT, min(size, used + -used % _PAGE))
+    return bytes(result)
 
 
 def _xen_notes(notes: bytes) -> Iterator[int]:

@@ -3,8 +3,8 @@
 Pure: bytes in, values out. Follows the kernel's Documentation/arch/x86/boot.rst (bzImage), arch/arm64/booting.rst
 (Image) and drivers/firmware/efi/libstub/zboot-header.S (EFI zboot).
 
-A compressed kernel decompresses itself in the guest, which takes several times as long as the rest of the boot where
-guest code is emulated. So the image is decompressed here, once: to the `vmlinux` inside a bzImage where that can be
+A compressed kernel decompresses itself in the guest, which takes twice as long as the rest of the boot where guest code
+is emulated. So the image is decompressed here, once: to the `vmlinux` inside a bzImage where that can be
 entered directly (PVH), to the plain `Image` on arm64.
 """
 
@@ -73,8 +73,9 @@ def _read_bzimage(file: bytes, subject: str) -> Image:
         raise _truncated(subject)
     release = _bzimage_release(file)
     plain = _bzimage_payload(file, setup, subject)
-    direct = plain is not None and plain.startswith(elf.MAGIC) and elf.has_pvh_entry(plain, subject)
-    return Image(plain if plain is not None and direct else file, Architecture.X86_64, release)
+    if plain is None or not plain.startswith(elf.MAGIC) or not elf.has_pvh_entry(plain, subject):
+        return Image(file, Architecture.X86_64, release)
+    return Image(elf.without_trailing_zeros(plain, subject), Architecture.X86_64, release)
 
 
 def _bzimage_release(file: bytes) -> str:
@@ -108,7 +109,7 @@ def _read_vmlinux(file: bytes, subject: str) -> Image:
             f"{subject} is an ELF file that cannot be entered directly: no kernel, or one without CONFIG_PVH",
             hint="name the bzImage (vmlinuz) of the same kernel instead",
         )
-    return Image(file, Architecture.X86_64, _release_by_banner(file))
+    return Image(elf.without_trailing_zeros(file, subject), Architecture.X86_64, _release_by_banner(file))
 
 
 def _truncated(subject: str) -> KernelUnsuitable:

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -21,11 +21,12 @@ from propolis.agent.session import Hello
 from propolis.disk.cache import LayerCache
 from propolis.disk.writable import make_writable
 from propolis.errors import BootFailed, DeadlineExceeded, MachineError, MachineLost
-from propolis.guest.cmdline import kernel_command_line
+from propolis.guest import cmdline
 from propolis.guest.initramfs import boot_files
 from propolis.guest.kernel import find_kernel, given_kernel
 from propolis.host import system
 from propolis.host.directories import cache_directory, data_directory
+from propolis.host.files import storage_errors
 from propolis.hypervisor import registry
 from propolis.hypervisor.base import Backend, VMHandle
 from propolis.image.layers import unpack
@@ -88,17 +89,19 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
         PropolisError: any room's; see there. A guest that dies or is silent raises BootFailed.
     """
     backend, availability = await _in_thread(registry.choose, spec.backend)
+    with _Revocable(reporter) as revocable:
+        image, layers, boot = await _in_thread(_prepare, spec, backend, revocable)
+    process = main_process(image.config, spec)
     if not availability.accelerated:
         _announce(reporter, availability.reason)
-    image, layers, boot = await _in_thread(_prepare, spec, backend, reporter)
-    process = main_process(image.config, spec)
 
     store = MachineStore(data_directory())
     record = _record(spec, store)
-    await _in_thread(store.add, record)
     async with contextlib.AsyncExitStack() as clean_up:
         clean_up.callback(store.remove, record)
-        config = await _in_thread(_assemble, spec, record, process, backend, layers, boot)
+        # neither is left behind in its thread: it would make what has just been removed
+        await anyio.to_thread.run_sync(store.add, record)
+        config = await anyio.to_thread.run_sync(_assemble, spec, record, process, backend, layers, boot)
         reporter.begin("boot")
         handle = await backend.start(config)
         clean_up.push_async_callback(handle.stop)
@@ -128,8 +131,8 @@ def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[I
         else:
             kernel = given_kernel(spec.kernel, cache, architecture, reporter)
         vmlinuz, initramfs = boot_files(kernel, initrd=spec.initrd)
-    cmdline = kernel_command_line(architecture, layers=len(disks))
-    return image, disks, BootPlan(kernel=vmlinuz, initramfs=initramfs, cmdline=cmdline, architecture=architecture)
+    arguments = cmdline.build(architecture, layers=len(disks))
+    return image, disks, BootPlan(kernel=vmlinuz, initramfs=initramfs, cmdline=arguments, architecture=architecture)
 
 
 def _layer_disks(image: Image, cache: LayerCache, disk_format: DiskFormat, reporter: Reporter) -> list[Disk]:
@@ -165,7 +168,8 @@ def _assemble(
     spec: MachineSpec, record: MachineRecord, process: Process, backend: Backend, layers: list[Disk], boot: BootPlan
 ) -> VMConfig:
     """What is the machine's own: its directory, and the writable disk with the init's document in it."""
-    record.directory.mkdir(parents=True, mode=0o700)
+    with storage_errors(record.directory):
+        record.directory.mkdir(parents=True, mode=0o700)
     init = InitConfig(process=process, hostname=spec.hostname or record.id, layers=len(layers))
     disk_format = backend.capabilities.disk_formats[0]
     path = record.directory / f"machine.{disk_format}"
@@ -192,7 +196,8 @@ async def _hello(agent: AgentClient, handle: VMHandle, seconds: float) -> Hello:
             console=handle.console(),
         ) from error
     except MachineLost as error:
-        await handle.wait()
+        with anyio.move_on_after(_POWER_OFF_TIMEOUT):  # its last words may still be on their way
+            await handle.wait()
         raise BootFailed(
             "the guest ended before it was ready", hint=_last_words(handle), console=handle.console()
         ) from error
@@ -210,6 +215,44 @@ def _announce(reporter: Reporter, reason: str) -> None:
         return
     _announced.add(reason)
     reporter.notice(f"not accelerated: {reason}")
+
+
+class _Revoked(Exception):
+    """Raised in a thread whose work nobody waits for any more."""
+
+
+class _Revocable:
+    """A reporter for work in a thread; once its context has been left, the work ends at its next report."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._revoked = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._revoked = True
+
+    def begin(self, step: str, subject: str = "", total: int | None = None) -> None:
+        self._check()
+        self._reporter.begin(step, subject, total)
+
+    def advance(self, step: str, subject: str = "", amount: int = 0) -> None:
+        self._check()
+        self._reporter.advance(step, subject, amount)
+
+    def end(self, step: str, subject: str = "") -> None:
+        self._check()
+        self._reporter.end(step, subject)
+
+    def notice(self, text: str) -> None:
+        self._check()
+        self._reporter.notice(text)
+
+    def _check(self) -> None:
+        if self._revoked:
+            raise _Revoked
 
 
 @contextlib.contextmanager

@@ -1,3 +1,5 @@
+import struct
+
 import pytest
 
 from propolis.errors import KernelUnsuitable
@@ -53,3 +55,15 @@ def test_the_direct_entry_is_found_among_the_notes(crafted):
     assert elf.has_pvh_entry(crafted.make_vmlinux(other + crafted.XEN_ENTRY_NOTE), "vmlinux")
     assert not elf.has_pvh_entry(crafted.make_vmlinux(other), "vmlinux")
     assert not elf.has_pvh_entry(crafted.make_vmlinux(b"\xff" * 40), "vmlinux")
+
+
+def test_zeros_at_the_end_of_a_segment_are_left_to_the_loader():
+    content = b"code" + bytes(9000) + b"data" + bytes(50_000)
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01".ljust(16, b"\0"), 2, 62, 1, 0, 64, 0, 0, 64, 56, 1, 64, 0, 0
+    )
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 120, 0, 0, len(content), 80_000, 4096)
+    kernel = elf.without_trailing_zeros(header + segment + content, "vmlinux")
+    file_size, memory_size = struct.unpack_from("<QQ", kernel, 64 + 32)
+    assert (file_size, memory_size) == (3 * 4096, 80_000)
+    assert kernel[120:] == content

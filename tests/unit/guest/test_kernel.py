@@ -32,6 +32,16 @@ def test_the_installed_kernel_is_made_ready(tmp_path, installed, crafted):
     assert found.module_names.index("jbd2") < found.module_names.index("ext4")
 
 
+@pytest.mark.parametrize(("setting", "kept"), [("", False), ("CONFIG_MODULE_SIG_FORCE=y\n", True)])
+def test_signatures_stay_only_where_the_kernel_insists(tmp_path, installed, setting, kept):
+    signature = b"PKCS7" + bytes(8) + (5).to_bytes(4, "big") + b"~Module signature appended~\n"
+    with (installed / "lib/modules/6.1.0-test/kernel/drivers/overlay.ko").open("ab") as file:
+        file.write(signature)
+    with (installed / "boot/config-6.1.0-test").open("a") as file:
+        file.write("\n" + setting)
+    assert (signature in _find(tmp_path, installed).modules.read_bytes()) == kept
+
+
 def test_the_second_time_it_comes_from_the_cache(tmp_path, installed):
     first = _find(tmp_path, installed)
     shutil.rmtree(installed / "lib")
