@@ -10,7 +10,7 @@ from pathlib import Path
 from propolis.disk.ext4.node import Node
 from propolis.disk.ext4.reader import Inode, Reader
 from propolis.disk.ext4.structs import EXT4_ROOT_INO, S_IFCHR, S_IFDIR, S_IFLNK
-from propolis.disk.ext4.tree import OPAQUE
+from propolis.disk.ext4.tree import OPAQUE, ORIGIN
 from propolis.disk.ext4.writer import TREE
 
 
@@ -39,7 +39,7 @@ class Below:
             return None
         reader, inode = found
         node = Node(inode.mode, uid=inode.uid, gid=inode.gid, mtime_ns=inode.mtime_ns)
-        node.xattrs = {name: value for name, value in reader.xattrs(inode).items() if name != OPAQUE}
+        node.xattrs = {name: value for name, value in reader.xattrs(inode).items() if name not in (OPAQUE, ORIGIN)}
         node.device = inode.device
         if inode.kind != S_IFDIR:
             node.size = inode.size
@@ -52,12 +52,20 @@ class Below:
         found = self._find(path)
         return iter(()) if found is None else found[0].content(found[1])
 
-    def _find(self, path: bytes) -> tuple[Reader, Inode] | None:
+    def top_names(self) -> set[bytes]:
+        """See `ext4.tree.LowerLayers`."""
+        return {name for reader in self._opened() for name in reader.children(_tree(reader))}
+
+    def _opened(self) -> list[Reader]:
+        """The disks' readers, topmost first."""
         if self._readers is None:
             self._readers = []
             for disk in reversed(self._disks()):
                 self._readers.append(Reader(disk))
-        for reader in self._readers:
+        return self._readers
+
+    def _find(self, path: bytes) -> tuple[Reader, Inode] | None:
+        for reader in self._opened():
             inode, hides = _look_up(reader, path)
             if inode is not None:
                 return None if inode.kind == S_IFCHR and inode.device == (0, 0) else (reader, inode)
@@ -66,9 +74,17 @@ class Below:
         return None
 
 
+def _tree(reader: Reader) -> int:
+    """The inode number of the layer's root."""
+    number = reader.children(EXT4_ROOT_INO).get(TREE)
+    if number is None:
+        raise reader.damaged()
+    return number
+
+
 def _look_up(reader: Reader, path: bytes) -> tuple[Inode | None, bool]:
     """One layer's inode at `path`; where it has none, whether it hides what lower layers have there."""
-    inode = reader.inode(reader.children(EXT4_ROOT_INO)[TREE])
+    inode = reader.inode(_tree(reader))
     hides = False
     for name in path.split(b"/") if path else ():
         if inode.kind != S_IFDIR:

@@ -66,12 +66,14 @@ class LayerCache:
             found = _first_whole(alone, in_chain, disk_format)
             if found is not None:
                 return found
-            with contextlib.closing(Below(lower)) as below, stage(alone, mode=0o444) as staged:
+            with contextlib.closing(Below(lower)) as below, stage(alone) as staged:
                 _write(staged.descriptor, diff_ids[-1], disk_format, fill, below)
                 if below.consulted:
                     staged.target = in_chain
                 _put_aside(staged.target)
-                return staged.target
+            # only now: what a killed writer leaves must be open to whoever sweeps
+            staged.target.chmod(0o444)
+            return staged.target
 
     def _path(self, identity: str, disk_format: DiskFormat) -> Path:
         return self._directory / f"{identity.replace(':', '-')}.{WRITER_VERSION}.{disk_format}"

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from propolis.disk import container
 from propolis.disk.ext4.writer import write_writable
+from propolis.errors import InvalidArgument
 from propolis.host.files import stage
 from propolis.spec import DiskFormat
 
 DEFAULT_SIZE = 8 << 30
+LEAST_SIZE, MOST_SIZE = 16 << 20, 2040 << 30
+"""Bytes; the most is what a VHD can have."""
 _UPPER_MODE = 0o755
 
 
@@ -19,10 +22,17 @@ def make_writable(path: Path, disk_format: DiskFormat, files: Mapping[str, bytes
     """Make a disk of about `size` bytes at `path` with `upper/`, `work/` and `files` (name to content) in its root.
 
     Raises:
-        InvalidArgument: a container that cannot be written.
+        InvalidArgument: a container that cannot be written, a size out of range, or files that it has no room for.
         StorageFull: no room on the host.
     """
     container.check(disk_format)
+    if not LEAST_SIZE <= size <= MOST_SIZE:
+        raise InvalidArgument(
+            f"a writable disk of {size} bytes cannot be made",
+            hint=f"choose a size from {LEAST_SIZE >> 20} MiB to {MOST_SIZE >> 30} GiB",
+        )
+    if sum(map(len, files.values())) > LEAST_SIZE // 2:
+        raise InvalidArgument(f"the files for a writable disk are more than {LEAST_SIZE >> 21} MiB")
     with stage(path, mode=0o600, durable=False) as staged:
         write_writable(
             staged.descriptor,

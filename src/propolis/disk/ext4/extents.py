@@ -29,10 +29,15 @@ def split(extents: Sequence[Extent]) -> list[Extent]:
     ]
 
 
+def root(extents: Sequence[Extent]) -> bytes:
+    """i_block of a file whose split extents are few enough to need no block."""
+    head = extent_header.pack(EXT_MAGIC, len(extents), EXTENTS_IN_INODE, 0, 0)
+    return head + b"".join(_record(*item) for item in extents)
+
+
 def build(extents: Sequence[Extent], first_block: int, seed: int) -> tuple[bytes, list[bytes]]:
     """i_block, and the tree's blocks, which lie at `first_block` and after; `seed` is the inode's checksum seed."""
-    level = [(logical, extent.pack(logical, count, physical >> 32, physical & 0xFFFFFFFF))
-             for logical, physical, count in extents]  # fmt: skip
+    level = [(item[0], _record(*item)) for item in extents]
     blocks: list[bytes] = []
     depth = 0
     while len(level) > EXTENTS_IN_INODE:
@@ -43,8 +48,12 @@ def build(extents: Sequence[Extent], first_block: int, seed: int) -> tuple[bytes
             above.append((group[0][0], extent_idx.pack(group[0][0], number & 0xFFFFFFFF, number >> 32, 0)))
         level = above
         depth += 1
-    root = extent_header.pack(EXT_MAGIC, len(level), EXTENTS_IN_INODE, depth, 0)
-    return root + b"".join(record for _, record in level), blocks
+    head = extent_header.pack(EXT_MAGIC, len(level), EXTENTS_IN_INODE, depth, 0)
+    return head + b"".join(record for _, record in level), blocks
+
+
+def _record(logical: int, physical: int, count: int) -> bytes:
+    return extent.pack(logical, count, physical >> 32, physical & 0xFFFFFFFF)
 
 
 def _groups(level: Sequence[tuple[int, bytes]]) -> Iterator[Sequence[tuple[int, bytes]]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from propolis.disk.ext4 import directory, extents, plan, structs, xattrs
 from propolis.disk.ext4.checksum import INITIAL, crc32c
-from propolis.disk.ext4.node import Node, encode_device, encode_time
+from propolis.disk.ext4.node import Node, encode_device, encode_time, shown
 from propolis.disk.ext4.plan import Layout, Run
 from propolis.disk.ext4.stream import BlockStream
 from propolis.disk.ext4.structs import BLOCK_SIZE, BLOCKS_PER_GROUP, EXT4_GOOD_OLD_FIRST_INO, EXT4_ROOT_INO, INODE_SIZE
@@ -82,6 +82,7 @@ class MetadataWriter:
     def __init__(self, stream: BlockStream, who: Identity, what: str) -> None:
         self._stream = stream
         self._who = who
+        self._seed = who.seed
         self._what = what
         self._maps: dict[int, tuple[bytes, int]] = {}
         self._attributes: dict[int, tuple[bytes, int]] = {}
@@ -89,15 +90,16 @@ class MetadataWriter:
     def write_inode_blocks(self, nodes: Sequence[Node]) -> None:
         """Directories, long symbolic links, attribute blocks and extent trees, appended to the stream."""
         for node in nodes:
-            seed = self._inode_seed(node.ino)
             if node.children is not None:
-                blocks = directory.build(node, seed)
+                blocks = directory.build(node, self._inode_seed(node.ino))
                 node.size = len(blocks) * BLOCK_SIZE
                 node.extents = [(0, self._append(blocks), len(blocks))]
             elif node.kind == structs.S_IFLNK and node.size > structs.FAST_SYMLINK:
                 node.extents = [(0, self._append([node.link.ljust(BLOCK_SIZE, b"\0")]), 1)]
-            self._write_attributes(node)
-            self._write_extents(node, seed)
+            if node.xattrs:
+                self._write_attributes(node, nodes[0])
+            if len(node.extents) > 1 or node.blocks > structs.EXT_INIT_MAX_LEN:
+                self._write_extents(node)
         self._stream.commit()
 
     def _append(self, blocks: Sequence[bytes]) -> int:
@@ -106,30 +108,28 @@ class MetadataWriter:
             self._stream.append(block)
         return first
 
-    def _write_attributes(self, node: Node) -> None:
-        if not node.xattrs:
-            return
+    def _write_attributes(self, node: Node, root: Node) -> None:
         try:
             entries = xattrs.items(node.xattrs)
         except xattrs.Unrepresentable as error:
-            raise LayerUnsupported(f"{self._what}: {error}") from error
+            raise LayerUnsupported(f"{self._what}: {_path_of(node, root)}: {error}") from error
         if xattrs.fits_in_inode(entries):
             self._attributes[node.ino] = (xattrs.build_in_inode(entries), 0)
         elif xattrs.fits_in_block(entries):
             number = self._stream.block
             self._attributes[node.ino] = (b"", number)
-            self._append([xattrs.build_block(entries, number, self._who.seed)])
+            self._append([xattrs.build_block(entries, number, self._seed)])
         else:
             names = ", ".join(name.decode(errors="backslashreplace") for name in node.xattrs)
             raise LayerUnsupported(
-                f"{self._what}: the extended attributes of one file are larger than 4 KiB: {names[:200]}"
+                f"{self._what}: {_path_of(node, root)}: the extended attributes are larger than 4 KiB: {names[:200]}"
             )
 
-    def _write_extents(self, node: Node, seed: int) -> None:
-        if node.kind in (structs.S_IFREG, structs.S_IFDIR) or node.extents:
-            root, blocks = extents.build(extents.split(node.extents), self._stream.block, seed)
-            self._append(blocks)
-            self._maps[node.ino] = (root, len(blocks))
+    def _write_extents(self, node: Node) -> None:
+        seed = self._inode_seed(node.ino)
+        root, blocks = extents.build(extents.split(node.extents), self._stream.block, seed)
+        self._append(blocks)
+        self._maps[node.ino] = (root, len(blocks))
 
     def write_tables(self, layout: Layout, root: Node, nodes: Sequence[Node], used: Sequence[Run]) -> None:
         """Inode tables, bitmaps, descriptors and, last of all, the superblock.
@@ -141,11 +141,11 @@ class MetadataWriter:
         group_of = Counter(
             (node.ino - 1) // layout.inodes_per_group for node in by_number.values() if node.children is not None
         )
-        runs = [*layout.metadata, *used]
+        runs = plan.by_group([*layout.metadata, *used])
         descriptors, free_blocks, free_inodes = [], 0, 0
         for group in range(layout.groups):
             self._write_inode_table(layout, group, by_number, highest)
-            flags, block_map, free = self._block_bitmap(layout, group, runs)
+            flags, block_map, free = self._block_bitmap(layout, group, runs.get(group, ()))
             inodes_used = max(0, min(highest - group * layout.inodes_per_group, layout.inodes_per_group))
             inode_map, inode_flags = self._inode_bitmap(layout, group, inodes_used)
             unused = layout.inodes_per_group - inodes_used
@@ -155,7 +155,7 @@ class MetadataWriter:
                 free, unused, group_of[group], flags | inode_flags | structs.EXT4_BG_INODE_ZEROED,
                 0, block_map, inode_map, unused, 0,
             )  # fmt: skip
-            checksum = crc32c(crc32c(self._who.seed, structs.u32.pack(group)), descriptor) & 0xFFFF
+            checksum = crc32c(crc32c(self._seed, structs.u32.pack(group)), descriptor) & 0xFFFF
             descriptors.append(descriptor[:-2] + checksum.to_bytes(2, "little"))
             free_blocks += free
             free_inodes += unused
@@ -182,15 +182,18 @@ class MetadataWriter:
         )
 
     def _reserved(self, number: int) -> bytes:
-        return self._sealed(number, bytearray(INODE_SIZE))
+        record = bytearray(INODE_SIZE)
+        structs.u16.pack_into(record, structs.INODE_CHECKSUM_LO, self._checksum(number, record) & 0xFFFF)
+        return bytes(record)
 
     def _inode(self, node: Node) -> bytes:
-        block, map_blocks, flags = b"", 0, 0
-        if node.ino in self._maps:
-            (block, map_blocks), flags = self._maps[node.ino], structs.EXT4_EXTENTS_FL
-        elif node.kind == structs.S_IFLNK:
+        block, map_blocks, flags, kind = b"", 0, 0, node.kind
+        if kind in (structs.S_IFREG, structs.S_IFDIR) or node.extents:
+            flags = structs.EXT4_EXTENTS_FL
+            block, map_blocks = self._maps.get(node.ino) or (extents.root(node.extents), 0)
+        elif kind == structs.S_IFLNK:
             block = node.link
-        elif node.kind in (structs.S_IFCHR, structs.S_IFBLK):
+        elif kind in (structs.S_IFCHR, structs.S_IFBLK):
             block = encode_device(*node.device)
         attributes, attribute_block = self._attributes.get(node.ino, (b"", 0))
         sectors = (node.blocks + map_blocks + (attribute_block > 0)) * (BLOCK_SIZE // 512)
@@ -205,24 +208,24 @@ class MetadataWriter:
             sectors >> 32, 0, node.uid >> 16, node.gid >> 16, 0, 0,
             structs.EXTRA_ISIZE, 0, extra, extra, extra, seconds, extra, 0, 0,
         )  # fmt: skip
-        record[structs.inode.size : structs.inode.size + len(attributes)] = attributes
-        return self._sealed(node.ino, record)
+        if attributes:
+            record[structs.inode.size : structs.inode.size + len(attributes)] = attributes
+        checksum = self._checksum(node.ino, record)
+        structs.u16.pack_into(record, structs.INODE_CHECKSUM_LO, checksum & 0xFFFF)
+        structs.u16.pack_into(record, structs.INODE_CHECKSUM_HI, checksum >> 16)
+        return bytes(record)
 
     def _link_count(self, node: Node) -> int:
         if node.children is None:
             return node.links
         count = 2 + sum(child.children is not None for child in node.children.values())
-        return count if count < structs.EXT4_LINK_MAX else 1  # dir_nlink: too many to count
+        return count if count <= structs.EXT4_LINK_MAX else 1  # dir_nlink: too many to count
 
     def _inode_seed(self, number: int) -> int:
-        return crc32c(self._who.seed, structs.u64.pack(number))  # number and a generation of 0
+        return crc32c(self._seed, structs.u64.pack(number))  # number and a generation of 0
 
-    def _sealed(self, number: int, record: bytearray) -> bytes:
-        checksum = crc32c(self._inode_seed(number), bytes(record))
-        record[structs.INODE_CHECKSUM_LO : structs.INODE_CHECKSUM_LO + 2] = (checksum & 0xFFFF).to_bytes(2, "little")
-        if any(record[structs.GOOD_OLD_INODE_SIZE : structs.GOOD_OLD_INODE_SIZE + 2]):
-            record[structs.INODE_CHECKSUM_HI : structs.INODE_CHECKSUM_HI + 2] = (checksum >> 16).to_bytes(2, "little")
-        return bytes(record)
+    def _checksum(self, number: int, record: bytearray) -> int:
+        return crc32c(self._inode_seed(number), bytes(record))
 
     def _block_bitmap(self, layout: Layout, group: int, runs: Sequence[Run]) -> tuple[int, int, int]:
         """Write it; returns flags, checksum and the number of free blocks."""
@@ -234,7 +237,7 @@ class MetadataWriter:
         bits |= (1 << BLOCKS_PER_GROUP) - (1 << end - first)
         data = bits.to_bytes(BLOCK_SIZE, "little")
         self._stream.fill(layout.bitmaps + group, data)
-        return 0, crc32c(self._who.seed, data) & 0xFFFF, free
+        return 0, crc32c(self._seed, data) & 0xFFFF, free
 
     def _inode_bitmap(self, layout: Layout, group: int, used: int) -> tuple[int, int]:
         """Write it; returns checksum and flags."""
@@ -244,7 +247,7 @@ class MetadataWriter:
         bits = (1 << used) - 1 | (1 << BLOCKS_PER_GROUP) - (1 << count)
         data = bits.to_bytes(BLOCK_SIZE, "little")
         self._stream.fill(layout.bitmaps + layout.groups + group, data)
-        return crc32c(self._who.seed, data[: count // 8]) & 0xFFFF, 0
+        return crc32c(self._seed, data[: count // 8]) & 0xFFFF, 0
 
     def _super_block(self, layout: Layout, free_blocks: int, free_inodes: int) -> bytes:
         block = bytearray(BLOCK_SIZE)
@@ -273,6 +276,18 @@ class MetadataWriter:
         checksum = crc32c(INITIAL, bytes(block[base : base + structs.SB_CHECKSUM]))
         structs.u32.pack_into(block, base + structs.SB_CHECKSUM, checksum)
         return bytes(block)
+
+
+def _path_of(node: Node, root: Node) -> str:
+    """A path of `node`, for a message."""
+    pending = [(b"", root)]
+    while pending:
+        path, parent = pending.pop()
+        for name, child in (parent.children or {}).items():
+            if child is node:
+                return shown(path + name)
+            pending.append((b"%b%b/" % (path, name), child))
+    return shown(b"")
 
 
 def recorded_size(head: bytes) -> int | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from propolis.disk.ext4.structs import S_IFDIR
 
 _S_IFMT = 0o170000
+MAX_ID = 0xFFFFFFFF
 _OLDEST, _NEWEST = -(1 << 31), (1 << 34) - (1 << 31) - 1
 
 Extent = tuple[int, int, int]
@@ -78,8 +79,19 @@ def decode_time(low: int, extra: int) -> int:
     return (seconds + ((extra & 3) << 32)) * 1_000_000_000 + (extra >> 2)
 
 
+def is_device(major: int, minor: int) -> bool:
+    """Whether these are numbers of a device as Linux has them: 12 bits and 20."""
+    return 0 <= major < 1 << 12 and 0 <= minor < 1 << 20
+
+
 def encode_device(major: int, minor: int) -> bytes:
     """i_block of a device: the old form where it fits, else the new one (fs/ext4/inode.c, new_encode_dev)."""
     if major < 256 and minor < 256:
         return (major << 8 | minor).to_bytes(4, "little")
     return bytes(4) + (minor & 0xFF | major << 8 | (minor & ~0xFF) << 12).to_bytes(4, "little")
+
+
+def shown(path: bytes) -> str:
+    """A path for a message: short, printable."""
+    text = path.decode(errors="backslashreplace")
+    return f"{text[:120]}..." if len(text) > 123 else text or "/"

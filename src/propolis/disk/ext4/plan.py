@@ -102,6 +102,16 @@ def _whole_blocks(inodes: int) -> int:
     return max(-(-inodes // INODES_PER_BLOCK), 1) * INODES_PER_BLOCK
 
 
+def by_group(runs: Iterable[Run]) -> dict[int, list[Run]]:
+    """`runs` by the block group that they touch; one that touches several is in each of their lists."""
+    found: dict[int, list[Run]] = {}
+    for start, count in runs:
+        if count:
+            for group in range(start // BLOCKS_PER_GROUP, (start + count - 1) // BLOCKS_PER_GROUP + 1):
+                found.setdefault(group, []).append((start, count))
+    return found
+
+
 def bitmap(first: int, end: int, runs: Iterable[Run]) -> int:
     """The bits of blocks `first` up to `end` that lie in `runs`, as one number."""
     bits = 0

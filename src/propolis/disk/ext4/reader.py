@@ -3,6 +3,7 @@
 Not a judge of what we write, and no validator: a damaged disk gives a DiskError or wrong answers, never more.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -59,11 +60,11 @@ class Reader:
         """
         self._path = path
         self._file = path.open("rb")
+        self._length = os.fstat(self._file.fileno()).st_size
         head = self._file.read(BLOCK_SIZE)
         try:
             fields = structs.super_block_head.unpack_from(head, structs.SB_OFFSET)
             self._inodes_per_group = fields[10]
-            self._blocks = fields[1]
             recognised = fields[15] == structs.EXT4_SUPER_MAGIC and self._inodes_per_group > 0
         except struct_error:
             recognised = False
@@ -86,13 +87,13 @@ class Reader:
         return Inode(
             number=number,
             mode=fields[0],
-            uid=fields[1] | fields[18] << 16,
-            gid=fields[7] | fields[19] << 16,
-            size=fields[2] | fields[14] << 32,
-            mtime_ns=decode_time(fields[5], fields[25]),
+            uid=fields[1] | fields[19] << 16,
+            gid=fields[7] | fields[20] << 16,
+            size=fields[2] | fields[15] << 32,
+            mtime_ns=decode_time(fields[5], fields[26]),
             flags=fields[10],
             block=fields[12],
-            attribute_block=fields[13],
+            attribute_block=fields[14],
             tail=raw[structs.inode.size :],
         )
 
@@ -104,7 +105,7 @@ class Reader:
             while isinstance(piece, bytes) and at + structs.dir_entry.size <= len(piece):
                 child, length, name_length, _ = structs.dir_entry.unpack_from(piece, at)
                 if length < structs.dir_entry.size:
-                    raise self._damaged()
+                    raise self.damaged()
                 if child:
                     name_at = at + structs.dir_entry.size
                     found[piece[name_at : name_at + name_length]] = child
@@ -130,6 +131,8 @@ class Reader:
 
     def link(self, inode: Inode) -> bytes:
         """The target of a symbolic link."""
+        if inode.size > structs.MAX_SYMLINK:
+            raise self.damaged()
         if inode.flags & structs.EXT4_EXTENTS_FL:
             return b"".join(piece for piece in self.content(inode) if isinstance(piece, bytes))
         return inode.block[: inode.size]
@@ -143,8 +146,9 @@ class Reader:
 
     def _extents(self, node: bytes, deepest: int) -> Iterator[Extent]:
         magic, entries, _, depth, _ = structs.extent_header.unpack_from(node)
-        if magic != structs.EXT_MAGIC or depth > deepest:
-            raise self._damaged()
+        room = (len(node) - structs.extent_header.size) // structs.extent.size
+        if magic != structs.EXT_MAGIC or depth > deepest or entries > room:
+            raise self.damaged()
         for index in range(entries):
             at = structs.extent_header.size + index * structs.extent.size
             if depth == 0:
@@ -155,11 +159,11 @@ class Reader:
                 yield from self._extents(self._bytes((high << 32 | low) * BLOCK_SIZE, BLOCK_SIZE), depth - 1)
 
     def _bytes(self, offset: int, length: int) -> bytes:
+        if not 0 <= offset <= self._length - length:
+            raise self.damaged()
         self._file.seek(offset)
-        data = self._file.read(length)
-        if len(data) != length:
-            raise self._damaged()
-        return data
+        return self._file.read(length)
 
-    def _damaged(self) -> DiskError:
+    def damaged(self) -> DiskError:
+        """The error that says so."""
         return DiskError(f"the disk {self._path} is damaged", hint="remove it; it will be made again")

@@ -96,5 +96,6 @@ dir_entry_tail = Struct("<I H B B I")  # zero rec_len zero file_type checksum
 xattr_header = Struct("<5I 12x")  # magic refcount blocks hash checksum
 XATTR_HEADER_CHECKSUM = 16
 xattr_entry = Struct("<B B H I I I")  # name_len name_index value_offs value_inum value_size hash
+u16 = Struct("<H")
 u32 = Struct("<I")
 u64 = Struct("<Q")

@@ -8,7 +8,7 @@ only whose are free.
 from collections.abc import Iterator
 from typing import Protocol
 
-from propolis.disk.ext4.node import Node
+from propolis.disk.ext4.node import MAX_ID, Node, is_device, shown
 from propolis.disk.ext4.structs import (
     EXT4_LINK_MAX,
     EXT4_NAME_LEN,
@@ -25,6 +25,8 @@ from propolis.errors import ImageInvalid, LayerUnsupported
 from propolis.tree import Entry, Kind
 
 OPAQUE = b"trusted.overlay.opaque"
+ORIGIN = b"trusted.overlay.origin"
+"""Empty: there may be whiteouts in the directory, so overlayfs has to look even if it lies in one layer alone."""
 _OVERLAY = (b"trusted.overlay.", b"user.overlay.")
 _MOST_LINKS_FOLLOWED = 40
 _TYPES = {
@@ -45,6 +47,9 @@ class LowerLayers(Protocol):
 
     def content(self, path: bytes) -> Iterator[bytes | int]:
         """The content of the file at `path`: bytes, and lengths of holes."""
+
+    def top_names(self) -> set[bytes]:
+        """Every name that any of them has in its root."""
 
 
 class Tree:
@@ -94,7 +99,7 @@ class Tree:
         return node if entry.kind is Kind.FILE else None
 
     def finish(self) -> None:
-        """Make the links whose target came after them.
+        """Make the links whose target came after them, and an opaque root.
 
         Raises:
             ImageInvalid: a target does not exist.
@@ -102,6 +107,14 @@ class Tree:
         late, self._late_links = self._late_links, {}
         for entry in late.values():
             self._link(entry, self._late_target(entry))
+        if OPAQUE in self._base.xattrs:
+            self._hide_all()
+
+    def _hide_all(self) -> None:
+        """What an opaque root means, said of each name: overlayfs merges the roots whatever their attributes are."""
+        children = self._base.children or {}
+        for name in sorted(self._lower.top_names() | children.keys()):
+            self._whiteout(Entry(Kind.WHITEOUT, name))
 
     def _late_target(self, entry: Entry) -> Node:
         """What `entry` links to; a file of a lower layer becomes one of this layer, as link(2) on overlayfs does."""
@@ -115,12 +128,16 @@ class Tree:
                 self.copied[path] = target
         if target is None or target.whiteout:
             raise ImageInvalid(
-                f"{self._what}: {_shown(entry.path)} is a hard link to {_shown(entry.link)}, which does not exist",
+                f"{self._what}: {shown(entry.path)} is a hard link to {shown(entry.link)}, which does not exist",
                 hint="the image is incomplete; build it again",
             )
         return target
 
     def _node(self, entry: Entry) -> Node:
+        if not (0 <= entry.uid <= MAX_ID and 0 <= entry.gid <= MAX_ID and is_device(*entry.device)):
+            raise LayerUnsupported(
+                f"{self._what}: {shown(entry.path)} has an owner or a device number that Linux does not know"
+            )
         node = Node(_TYPES[entry.kind] | entry.mode & 0o7777, uid=entry.uid, gid=entry.gid, mtime_ns=entry.mtime_ns)
         if entry.xattrs:
             # what steers overlayfs comes from whiteouts alone, never from the image's own attributes
@@ -128,22 +145,22 @@ class Tree:
         if entry.kind is Kind.SYMLINK:
             if not 0 < len(entry.link) <= MAX_SYMLINK:
                 raise ImageInvalid(
-                    f"{self._what}: the target of the symbolic link {_shown(entry.path)} is empty or too long"
+                    f"{self._what}: the target of the symbolic link {shown(entry.path)} is empty or too long"
                 )
             node.mode, node.link, node.size = S_IFLNK | 0o777, entry.link, len(entry.link)
         elif entry.kind is Kind.FILE:
             if entry.size > MAX_FILE:
-                raise LayerUnsupported(f"{self._what}: {_shown(entry.path)} is larger than {MAX_FILE >> 40} TiB")
+                raise LayerUnsupported(f"{self._what}: {shown(entry.path)} is larger than {MAX_FILE >> 40} TiB")
             node.size = entry.size
         node.device = entry.device
         return node
 
     def _update(self, directory: Node, node: Node, entry: Entry) -> None:
-        opaque = {OPAQUE: b"y"} if OPAQUE in directory.xattrs else {}
+        ours = {name: value for name, value in directory.xattrs.items() if name in (OPAQUE, ORIGIN)}
         directory.mode, directory.uid, directory.gid = node.mode, node.uid, node.gid
-        directory.mtime_ns, directory.xattrs = node.mtime_ns, {**node.xattrs, **opaque}
+        directory.mtime_ns, directory.xattrs = node.mtime_ns, {**node.xattrs, **ours}
         if node.kind != S_IFDIR:
-            raise ImageInvalid(f"{self._what}: the entry for the root ({_shown(entry.path)}) is not a directory")
+            raise ImageInvalid(f"{self._what}: the entry for the root ({shown(entry.path)}) is not a directory")
 
     def _whiteout(self, entry: Entry) -> None:
         parent, name, path = self._parent(entry)
@@ -152,6 +169,7 @@ class Tree:
         if there is None:
             node = Node(S_IFCHR)
             node.whiteout = True
+            parent.xattrs = {**parent.xattrs, ORIGIN: b""}
             self._place(parent, name, node, path)
         elif there.kind == S_IFDIR:
             # deleted below and made anew here: nothing from below shows through
@@ -166,11 +184,9 @@ class Tree:
 
     def _link(self, entry: Entry, target: Node) -> None:
         if target.kind == S_IFDIR:
-            raise ImageInvalid(
-                f"{self._what}: {_shown(entry.path)} is a hard link to a directory, {_shown(entry.link)}"
-            )
+            raise ImageInvalid(f"{self._what}: {shown(entry.path)} is a hard link to a directory, {shown(entry.link)}")
         if target.links >= EXT4_LINK_MAX:
-            raise LayerUnsupported(f"{self._what}: {_shown(entry.link)} has more than {EXT4_LINK_MAX} hard links")
+            raise LayerUnsupported(f"{self._what}: {shown(entry.link)} has more than {EXT4_LINK_MAX} hard links")
         parent, name, path = self._parent(entry)
         assert parent.children is not None
         if parent.children.get(name) is not target:
@@ -208,7 +224,7 @@ class Tree:
         above, _, name = entry.path.rpartition(b"/")
         if not name or len(name) > EXT4_NAME_LEN:
             raise ImageInvalid(
-                f"{self._what}: the name {_shown(entry.path)} is empty or longer than {EXT4_NAME_LEN} bytes"
+                f"{self._what}: the name {shown(entry.path)} is empty or longer than {EXT4_NAME_LEN} bytes"
             )
         directory = self._directories.get(above)
         if directory is not None:
@@ -237,9 +253,7 @@ class Tree:
                 continue
             followed += 1
             if followed > _MOST_LINKS_FOLLOWED:
-                raise ImageInvalid(
-                    f"{self._what}: the way to {_shown(entry.path)} goes through too many symbolic links"
-                )
+                raise ImageInvalid(f"{self._what}: the way to {shown(entry.path)} goes through too many symbolic links")
             pending += child.link.split(b"/")[::-1]
             if child.link.startswith(b"/"):
                 way = []
@@ -248,6 +262,10 @@ class Tree:
 
     def _step(self, way: list[bytes], name: bytes, entry: Entry) -> Node:
         """What `name` is in the directory at `way`: a directory, made if need be, or a symbolic link."""
+        if len(name) > EXT4_NAME_LEN:
+            raise ImageInvalid(
+                f"{self._what}: the way to {shown(entry.path)} has a name longer than {EXT4_NAME_LEN} bytes"
+            )
         path = b"/".join([*way, name])
         if path in self._directories:
             return self._directories[path]
@@ -262,9 +280,7 @@ class Tree:
             child = Node(S_IFDIR | 0o755)
             self._place(node, name, child, path)
         if child.kind not in (S_IFDIR, S_IFLNK):
-            raise ImageInvalid(
-                f"{self._what}: {_shown(entry.path)} lies below {_shown(name)}, which is not a directory"
-            )
+            raise ImageInvalid(f"{self._what}: {shown(entry.path)} lies below {shown(name)}, which is not a directory")
         return child
 
     def _is_hidden(self, path: bytes) -> bool:
@@ -281,9 +297,3 @@ class Tree:
         above, _, name = path.rpartition(b"/")
         directory = self._directories.get(above)
         return None if directory is None else (directory.children or {}).get(name)
-
-
-def _shown(path: bytes) -> str:
-    """A path for a message: short, printable."""
-    text = path.decode(errors="backslashreplace")
-    return f"{text[:120]}..." if len(text) > 123 else text or "/"

@@ -177,7 +177,7 @@ def _system_access_list(value: bytes) -> bytes:
         at += _acl_short.size
         number = _NO_NUMBER
         if tag in (_ACL_USER, _ACL_GROUP):
-            number = u32.unpack_from(value, at)[0]
+            number = int.from_bytes(value[at : at + u32.size], "little")
             at += u32.size
         parts.append(_acl_xattr_entry.pack(tag, permissions, number))
     return b"".join(parts)
