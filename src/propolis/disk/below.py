@@ -4,6 +4,7 @@ A layer's archive may leave out the directories on the way to its entries, link 
 through a symbolic link of one. Then its disk depends on those layers, and `consulted` says so.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from propolis.disk.ext4.node import Node
 from propolis.disk.ext4.reader import Inode, Reader
 from propolis.disk.ext4.structs import EXT4_ROOT_INO, S_IFCHR, S_IFDIR, S_IFLNK
 from propolis.disk.ext4.tree import OPAQUE, ORIGIN
-from propolis.disk.ext4.writer import TREE
+from propolis.disk.ext4.writer import TREE, USUAL_MODE
 
 
 class Below:
@@ -38,8 +39,7 @@ class Below:
         if found is None:
             return None
         reader, inode = found
-        node = Node(inode.mode, uid=inode.uid, gid=inode.gid, mtime_ns=inode.mtime_ns)
-        node.xattrs = {name: value for name, value in reader.xattrs(inode).items() if name not in (OPAQUE, ORIGIN)}
+        node = _like(reader, inode)
         node.device = inode.device
         if inode.kind != S_IFDIR:
             node.size = inode.size
@@ -95,3 +95,24 @@ def _look_up(reader: Reader, path: bytes) -> tuple[Inode | None, bool]:
             return None, hides
         inode = reader.inode(number)
     return inode, hides
+
+
+def _like(reader: Reader, inode: Inode) -> Node:
+    """A new inode with the same type, owner, mode, time and attributes, but those that speak to overlayfs."""
+    node = Node(inode.mode, uid=inode.uid, gid=inode.gid, mtime_ns=inode.mtime_ns)
+    node.xattrs = {name: value for name, value in reader.xattrs(inode).items() if name not in (OPAQUE, ORIGIN)}
+    return node
+
+
+def root_directory(disks: Sequence[Path]) -> Node:
+    """A new directory like the root that a stack of layer disks (bottom first) shows.
+
+    A layer that does not mention its root has it as the writer makes it, and leaves the word to those below.
+    """
+    usual = Node(S_IFDIR | USUAL_MODE)
+    for disk in reversed(disks):
+        with contextlib.closing(Reader(disk)) as reader:
+            node = _like(reader, reader.inode(_tree(reader)))
+        if (node.mode, node.uid, node.gid, node.mtime_ns, node.xattrs) != (usual.mode, 0, 0, 0, {}):
+            return node
+    return usual

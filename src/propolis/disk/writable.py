@@ -3,10 +3,13 @@
 Made in milliseconds whatever its size, as nearly all of it is hole. It has no journal: it goes when its machine goes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from propolis.disk import container
+from propolis.disk.below import root_directory
+from propolis.disk.ext4.node import Node
+from propolis.disk.ext4.structs import S_IFDIR
 from propolis.disk.ext4.writer import write_writable
 from propolis.errors import InvalidArgument
 from propolis.host.files import stage
@@ -15,11 +18,19 @@ from propolis.spec import DiskFormat
 DEFAULT_SIZE = 8 << 30
 LEAST_SIZE, MOST_SIZE = 16 << 20, 2040 << 30
 """Bytes; the most is what a VHD can have."""
-_UPPER_MODE = 0o755
 
 
-def make_writable(path: Path, disk_format: DiskFormat, files: Mapping[str, bytes], *, size: int = DEFAULT_SIZE) -> None:
+def make_writable(
+    path: Path,
+    disk_format: DiskFormat,
+    files: Mapping[str, bytes],
+    *,
+    layers: Sequence[Path] = (),
+    size: int = DEFAULT_SIZE,
+) -> None:
     """Make a disk of about `size` bytes at `path` with `upper/`, `work/` and `files` (name to content) in its root.
+
+    `upper/` has the attributes of the root that `layers` (bottom first) show, as overlayfs takes the root's from it.
 
     Raises:
         InvalidArgument: a container that cannot be written, a size out of range, or files that it has no room for.
@@ -38,7 +49,7 @@ def make_writable(path: Path, disk_format: DiskFormat, files: Mapping[str, bytes
             staged.descriptor,
             size=size,
             key=str(path),
-            directories={b"upper": _UPPER_MODE, b"work": 0o700},
+            directories={b"upper": root_directory(layers), b"work": Node(S_IFDIR | 0o700)},
             files={name.encode(): data for name, data in files.items()},
         )
         container.seal(staged.descriptor, disk_format, str(path))

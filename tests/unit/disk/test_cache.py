@@ -154,7 +154,7 @@ def test_errors_of_whoever_fills_pass_through_and_leave_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         cache.disk(IDS[:1], DiskFormat.RAW, failing)
     with pytest.raises(LayerUnsupported, match=IDS[0]):
-        cache.disk(IDS[:1], DiskFormat.RAW, lambda sink: push(sink, [file(b"f", xattrs={b"none.x": b""})]))
+        cache.disk(IDS[:1], DiskFormat.RAW, lambda sink: push(sink, [file(b"f", xattrs={b"user.x": bytes(5000)})]))
     assert disks(tmp_path) == []
 
 

@@ -2,11 +2,13 @@ import contextlib
 
 import pytest
 
+from disks import file, other, write
 from propolis.disk.ext4.reader import Reader
 from propolis.disk.ext4.structs import EXT4_ROOT_INO
 from propolis.disk.writable import LEAST_SIZE, MOST_SIZE, make_writable
 from propolis.errors import InvalidArgument
 from propolis.spec import DiskFormat
+from propolis.tree import Kind
 
 
 def test_it_holds_directories_for_overlayfs_and_the_files(tmp_path):
@@ -41,3 +43,14 @@ def test_sizes_that_make_no_sense_are_refused(tmp_path, size):
 def test_files_that_it_has_no_room_for_are_refused(tmp_path):
     with pytest.raises(InvalidArgument):
         make_writable(tmp_path / "disk", DiskFormat.RAW, {"large": bytes(9 << 20)}, size=LEAST_SIZE)
+
+
+def test_the_upper_directory_is_like_the_root_that_the_layers_show(tmp_path):
+    root = other(Kind.DIRECTORY, b"", mode=0o700, uid=7, gid=70_000, mtime_ns=5, xattrs={b"user.a": b"b"})
+    write(tmp_path / "bottom", [root])
+    write(tmp_path / "top", [file(b"f", b"")])  # does not mention the root
+    make_writable(tmp_path / "disk", DiskFormat.RAW, {}, layers=[tmp_path / "bottom", tmp_path / "top"])
+    with contextlib.closing(Reader(tmp_path / "disk")) as reader:
+        upper = reader.inode(reader.children(EXT4_ROOT_INO)[b"upper"])
+        assert (upper.mode, upper.uid, upper.gid, upper.mtime_ns) == (0o040700, 7, 70_000, 5)
+        assert reader.xattrs(upper) == {b"user.a": b"b"}

@@ -105,8 +105,12 @@ class Tree:
             ImageInvalid: a target does not exist.
         """
         late, self._late_links = self._late_links, {}
-        for entry in late.values():
-            self._link(entry, self._late_target(entry))
+        while late:
+            # a link to a link that comes later waits for that; links in a circle have no target at all
+            ready = [entry for entry in late.values() if entry.link not in late] or list(late.values())
+            for entry in ready:
+                del late[entry.path]
+                self._link(entry, self._late_target(entry))
         if OPAQUE in self._base.xattrs:
             self._hide_all()
 
@@ -222,9 +226,9 @@ class Tree:
     def _parent(self, entry: Entry) -> tuple[Node, bytes, bytes]:
         """Where an entry belongs: directory, name, and the path that they have without symbolic links."""
         above, _, name = entry.path.rpartition(b"/")
-        if not name or len(name) > EXT4_NAME_LEN:
+        if not name or len(name) > EXT4_NAME_LEN or b"\0" in entry.path:
             raise ImageInvalid(
-                f"{self._what}: the name {shown(entry.path)} is empty or longer than {EXT4_NAME_LEN} bytes"
+                f"{self._what}: the name {shown(entry.path)} is empty, holds a NUL, or exceeds {EXT4_NAME_LEN} bytes"
             )
         directory = self._directories.get(above)
         if directory is not None:

@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from propolis.disk.ext4 import plan
 from propolis.disk.ext4.content import ContentWriter
 from propolis.disk.ext4.metadata import MetadataWriter, identity, number_inodes
-from propolis.disk.ext4.node import Node
+from propolis.disk.ext4.node import Node, shown
 from propolis.disk.ext4.stream import BlockStream
 from propolis.disk.ext4.structs import BLOCK_SIZE, EXT4_GOOD_OLD_FIRST_INO, S_IFDIR, S_IFREG
 from propolis.disk.ext4.tree import LowerLayers, Tree
-from propolis.errors import LayerUnsupported
+from propolis.errors import ImageInvalid, LayerUnsupported
 from propolis.tree import Entry
 
 WRITER_VERSION = 1
 """Part of every cache key: raise it when the same entries give other bytes."""
+USUAL_MODE = 0o755
+"""Of a root that the layer does not mention."""
 TREE = b"tree"
 """The directory of a layer's disk that holds the layer's tree."""
 
@@ -28,7 +30,7 @@ class LayerWriter:
     def __init__(self, descriptor: int, *, key: str, what: str, lower: LowerLayers) -> None:
         """Write to the empty file `descriptor`; identifiers come from `key`, errors name `what`."""
         self._root, self._lost_found = _root()
-        base = Node(S_IFDIR | 0o755)
+        base = Node(S_IFDIR | USUAL_MODE)
         _attach(self._root, TREE, base)
         self._tree = Tree(base, what, lower)
         self._lower = lower
@@ -36,7 +38,9 @@ class LayerWriter:
         self._content = ContentWriter(self._stream)
         self._metadata = MetadataWriter(self._stream, identity(key), what)
         self._what = what
-        self._open = False
+        self._path = b""
+        self._left: int | None = None
+        """Bytes of content that the last FILE entry still lacks; None when it had none."""
 
     def entry(self, entry: Entry) -> None:
         """See `TreeSink.entry`."""
@@ -44,15 +48,24 @@ class LayerWriter:
         node = self._tree.add(entry)
         if node is not None and entry.size:
             self._content.begin(node)
-            self._open = True
+            self._path, self._left = entry.path, entry.size
 
     def data(self, view: memoryview) -> None:
         """See `TreeSink.data`."""
-        self._content.data(view)
+        if view:
+            self._take(len(view))
+            self._content.data(view)
 
     def hole(self, length: int) -> None:
         """See `TreeSink.hole`."""
-        self._content.hole(length)
+        if length:
+            self._take(length)
+            self._content.hole(length)
+
+    def _take(self, length: int) -> None:
+        if self._left is None or length > self._left:
+            raise ImageInvalid(f"{self._what}: {shown(self._path)} has more content than its size says")
+        self._left -= length
 
     def commit(self) -> None:
         """See `TreeSink.commit`."""
@@ -88,15 +101,17 @@ class LayerWriter:
         self._content.end()
 
     def _close(self) -> None:
-        if self._open:
+        if self._left:
+            raise ImageInvalid(f"{self._what}: {shown(self._path)} has less content than its size says")
+        if self._left is not None:
             self._content.end()
-            self._open = False
+            self._left = None
 
 
 def write_writable(
-    descriptor: int, *, size: int, key: str, directories: Mapping[bytes, int], files: Mapping[bytes, bytes]
+    descriptor: int, *, size: int, key: str, directories: Mapping[bytes, Node], files: Mapping[bytes, bytes]
 ) -> None:
-    """Make a writable disk of `size` bytes with directories (name to mode) and files (mode 0600) in its root.
+    """Make a writable disk of `size` bytes with empty directories and files (mode 0600) in its root.
 
     The file is as long as `size` says, less a last group that would be too short, and nearly all of it is hole.
     """
@@ -104,8 +119,8 @@ def write_writable(
     root, lost_found = _root()
     stream = BlockStream(descriptor, layout.content)
     content = ContentWriter(stream)
-    for name, mode in directories.items():
-        _attach(root, name, Node(S_IFDIR | mode))
+    for name, directory in directories.items():
+        _attach(root, name, directory)
     for name, data in files.items():
         node = Node(S_IFREG | 0o600)
         node.size = len(data)

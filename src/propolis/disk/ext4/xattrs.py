@@ -27,11 +27,13 @@ _ACL_USER, _ACL_GROUP = 0x02, 0x08
 _acl_xattr_entry = Struct("<HHI")
 _acl_short = Struct("<HH")
 _ACLS = {b"system.posix_acl_access": 2, b"system.posix_acl_default": 3}
-_PREFIXES = ((b"user.", 1), (b"trusted.", 4), (b"security.", 6), (b"system.", 7))
+_PREFIXES = ((b"user.", 1), (b"trusted.", 4), (b"security.", 6))
 
 _ACL_NAMES = {index: name for name, index in _ACLS.items()}
 _PREFIX_OF = {index: prefix for prefix, index in _PREFIXES}
 _NO_NUMBER = 0xFFFFFFFF
+
+_LONGEST_NAME = 255
 
 _Item = tuple[int, bytes, bytes]
 """Name index, rest of the name, value."""
@@ -44,21 +46,24 @@ class Unrepresentable(ValueError):
 def items(xattrs: Mapping[bytes, bytes]) -> list[_Item]:
     """Attributes in the form and the order that ext4 keeps them.
 
+    Those of name spaces that Linux does not have (macOS' `com.apple.`) are left out, as other tools do.
+
     Raises:
-        Unrepresentable: unknown name space, name too long, or a malformed access list.
+        Unrepresentable: a name is too long, or an access list malformed.
     """
-    return sorted(
-        (_item(name, value) for name, value in xattrs.items()), key=lambda item: (item[0], len(item[1]), item[1])
-    )
+    kept = (_item(name, value) for name, value in xattrs.items())
+    return sorted(filter(None, kept), key=lambda item: (item[0], len(item[1]), item[1]))
 
 
-def _item(name: bytes, value: bytes) -> _Item:
+def _item(name: bytes, value: bytes) -> _Item | None:
     if name in _ACLS:
         return _ACLS[name], b"", _access_list(name, value)
     for prefix, index in _PREFIXES:
-        if name.startswith(prefix) and len(prefix) < len(name) <= len(prefix) + 255:
+        if name.startswith(prefix):
+            if not len(prefix) < len(name) <= len(prefix) + _LONGEST_NAME:
+                raise Unrepresentable(f"the extended attribute {name[:80]!r} has no name, or one that is too long")
             return index, name[len(prefix) :], value
-    raise Unrepresentable(f"the extended attribute {name[:80]!r} has a name that ext4 has no place for")
+    return None
 
 
 def _access_list(name: bytes, value: bytes) -> bytes:

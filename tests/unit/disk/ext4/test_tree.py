@@ -117,3 +117,20 @@ def test_the_most_links_and_one_more():
     assert at(taken(*items)[0], b"f").links == EXT4_LINK_MAX
     with pytest.raises(LayerUnsupported):
         taken(*items, other(Kind.HARDLINK, b"more", link=b"f"))
+
+
+def test_links_to_links_that_come_later_find_the_file():
+    links = [other(Kind.HARDLINK, b"a", link=b"b"), other(Kind.HARDLINK, b"b", link=b"c")]
+    base, _ = taken(*links, file(b"c", b"1"))
+    assert at(base, b"a") is at(base, b"b") is at(base, b"c")
+    assert at(base, b"c").links == 3
+
+
+def test_links_in_a_circle_have_no_target():
+    with pytest.raises(ImageInvalid, match="does not exist"):
+        taken(other(Kind.HARDLINK, b"a", link=b"b"), other(Kind.HARDLINK, b"b", link=b"a"))
+
+
+def test_a_nul_in_a_name_is_refused():
+    with pytest.raises(ImageInvalid, match="NUL"):
+        taken(file(b"a\0b", b"1"))

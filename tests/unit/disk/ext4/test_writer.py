@@ -9,7 +9,7 @@ from propolis.disk.ext4 import plan
 from propolis.disk.ext4.node import Node
 from propolis.disk.ext4.structs import S_IFREG
 from propolis.disk.ext4.writer import LayerWriter
-from propolis.errors import LayerUnsupported
+from propolis.errors import ImageInvalid, LayerUnsupported
 from propolis.tree import Entry, Kind
 
 CONTENT = random.Random(1).randbytes(40_000)
@@ -90,3 +90,22 @@ def test_nothing_is_taken_for_a_file_system_before_finish(tmp_path):
         assert os.fstat(descriptor).st_size == size
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.parametrize(("size", "given", "words"), [(5, b"1234", "less content"), (3, b"1234", "more content")])
+def test_content_that_is_not_as_long_as_its_size_says_is_refused(tmp_path, size, given, words):
+    def push(sink):
+        sink.entry(Entry(Kind.FILE, b"f", size=size))
+        sink.data(memoryview(given))
+        sink.entry(Entry(Kind.FILE, b"g"))
+
+    with (tmp_path / "disk").open("w+b") as disk, pytest.raises(ImageInvalid, match=words):
+        push(LayerWriter(disk.fileno(), key="k", what="layer it", lower=NothingBelow()))
+
+
+def test_an_empty_piece_of_content_is_nothing(tmp_path):
+    with (tmp_path / "disk").open("w+b") as disk:
+        writer = LayerWriter(disk.fileno(), key="k", what="layer it", lower=NothingBelow())
+        writer.entry(Entry(Kind.FILE, b"f"))
+        writer.data(memoryview(b""))
+        assert writer.finish() > 0
