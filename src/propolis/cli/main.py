@@ -4,13 +4,18 @@ Exit codes are docker's: the workload's own; 125 when propolis failed, 126 and 1
 executed or found; 124 when a time limit ran out; 130 after Ctrl-C.
 """
 
+import contextlib
 import importlib
 import os
 import sys
+import threading
+import time
 import traceback
+from typing import NoReturn
 
 import click
 
+from propolis.cli import streams
 from propolis.cli.render import show_error
 from propolis.errors import PropolisError
 
@@ -20,6 +25,8 @@ COMMANDS = {
 }
 EXIT_USAGE = 125
 EXIT_INTERRUPTED = 130
+_PATIENCE = 2.0
+"""Seconds for threads that were left behind to clean up."""
 
 
 class _Verbs(click.Group):
@@ -58,7 +65,8 @@ def cli() -> None:
 
 def main() -> None:
     """The `propolis` command."""
-    sys.exit(run(sys.argv[1:]))
+    streams.ensure_open()
+    _leave(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
@@ -67,6 +75,9 @@ def run(arguments: list[str]) -> int:
         status = cli.main(arguments, prog_name="propolis", standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return EXIT_USAGE
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             click.echo(error.ctx.get_usage(), err=True)
@@ -90,3 +101,19 @@ def run(arguments: list[str]) -> int:
         )
         return EXIT_USAGE
     return status if isinstance(status, int) else 0
+
+
+def _leave(status: int) -> NoReturn:
+    """Exit, with a little patience for threads of a launch that was given up: a download, or the wait for a lock."""
+    until = time.monotonic() + _PATIENCE
+    left = [
+        thread for thread in threading.enumerate() if thread is not threading.current_thread() and not thread.daemon
+    ]
+    for thread in left:
+        thread.join(max(0.0, until - time.monotonic()))
+    if not any(thread.is_alive() for thread in left):
+        sys.exit(status)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)  # the interpreter would wait for them to end

@@ -3,6 +3,7 @@
 Progress is shown on a terminal for work that takes longer than half a second, and as plain lines elsewhere.
 """
 
+import os
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 _PATIENCE = 0.5
 """Seconds of work before anything is said about it."""
 _REFRESH = 0.1
+_USUAL_COLUMNS = 80
 
 
 def show_error(message: str, hint: str) -> None:
@@ -24,6 +26,13 @@ def _one_line(text: str) -> str:
     """Text from images and guests may hold anything; a terminal must not be steered by it."""
     flat = " ".join(text.split())
     return "".join(character if character.isprintable() else "?" for character in flat)
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
+    except OSError:
+        return _USUAL_COLUMNS
 
 
 @dataclass(slots=True)
@@ -70,6 +79,21 @@ class Progress:
             if not self.quiet and now - running.started >= _PATIENCE:
                 self._say(step, subject, running, now)
 
+    def refresh(self) -> None:
+        """Show on a terminal which step has been going on for long; for steps that do not advance."""
+        with self._lock:
+            if self.quiet or not self._steps or not sys.stderr.isatty():
+                return
+            (step, subject), running = next(reversed(self._steps.items()))
+            now = time.monotonic()
+            if now - running.started >= _PATIENCE:
+                self._say(step, subject, running, now)
+
+    def wipe(self) -> None:
+        """Leave the terminal's line to whoever prints next."""
+        with self._lock:
+            self._wipe()
+
     def end(self, step: str, subject: str = "") -> None:
         """See `Reporter.end`."""
         with self._lock:
@@ -101,7 +125,7 @@ class Progress:
                 print(f"propolis: {step} {_one_line(subject)} ...", file=sys.stderr)
             running.said = True
         elif now - self._drawn >= _REFRESH:
-            print(f"\r\x1b[K{text[:119]}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{text[: _columns() - 1]}", end="", file=sys.stderr, flush=True)
             self._drawn, self._line = now, True
 
     def _wipe(self) -> None:

@@ -20,11 +20,11 @@ RESIZED = signal.SIGWINCH
 def raw_mode(descriptor: int) -> Iterator[None]:
     """Hand every key to the workload for as long as the context lasts; the terminal is restored afterwards."""
     before = termios.tcgetattr(descriptor)
-    tty.setraw(descriptor, termios.TCSAFLUSH)
+    tty.setraw(descriptor, termios.TCSANOW)  # what was typed during the boot stays
     try:
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)  # waits for nobody who should read first
 
 
 def size(descriptor: int) -> tuple[int, int]:

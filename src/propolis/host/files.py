@@ -83,6 +83,11 @@ def storage_errors(target: Path) -> Iterator[None]:
             raise DiskError(
                 f"cannot write {target}: {error.strerror}", hint="check the directory's owner and permissions"
             ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise DiskError(
+                f"cannot write {target}: a file is where a directory should be",
+                hint="move it away, or point PROPOLIS_CACHE and PROPOLIS_DATA at directories",
+            ) from error
         raise
 
 

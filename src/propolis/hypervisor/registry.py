@@ -51,8 +51,13 @@ def choose(name: str | None = None) -> tuple[Backend, Availability]:
         BackendUnavailable: it, or none of them, can be used here; the message says why for each.
     """
     failures: list[tuple[str, Availability]] = []
-    for candidate in [name] if name else names():
-        backend = create(candidate)
+    for candidate in names() if name is None else [name]:
+        try:
+            backend = create(candidate)
+        except BackendUnavailable as error:
+            # a broken package that nobody asked for does not stand in the way of the others
+            failures.append((candidate, Availability(usable=False, reason=str(error), remedy=error.hint)))
+            continue
         availability = backend.availability()
         if availability.usable:
             return backend, availability

@@ -79,5 +79,5 @@ async def _feed(process: GuestProcess, read: Read | None) -> None:
 
 
 async def _drain(stream: OutputStream, write: Write) -> None:
-    async for data in stream:
+    while data := await stream.receive():
         await write(data)

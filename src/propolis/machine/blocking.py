@@ -6,9 +6,12 @@ Each call runs its coroutine in an event loop in a thread of its own, shared by 
 import atexit
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
+import anyio
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from propolis.errors import MachineLost
@@ -29,6 +32,41 @@ def _in_portal(portal: BlockingPortal, call: Callable[[], Awaitable[_T]]) -> _T:
     except BaseException:
         future.cancel()
         raise
+
+
+class _Opened:
+    """A machine's asynchronous context, held open by one task in the portal."""
+
+    def __init__(self, portal: BlockingPortal, opening: AbstractAsyncContextManager[AsyncMachine]) -> None:
+        self._portal = portal
+        self._opening = opening
+        self._machine: Future[AsyncMachine] = Future()
+
+    def __enter__(self) -> AsyncMachine:
+        self._task = self._portal.start_task_soon(self._hold)
+        return self._wait_for(self._machine)
+
+    def __exit__(self, *_exception: object) -> None:
+        self._wait_for(self._portal.start_task_soon(self._leave.set))
+        self._wait_for(self._task)
+
+    async def _hold(self) -> None:
+        self._leave = anyio.Event()
+        try:
+            async with self._opening as machine:
+                self._machine.set_result(machine)
+                await self._leave.wait()
+        except BaseException as error:
+            if not self._machine.done():
+                self._machine.set_exception(error)
+            raise
+
+    def _wait_for(self, future: Future[_T]) -> _T:
+        try:
+            return future.result()
+        except BaseException:  # an interrupt (Ctrl-C) ends the machine there; the portal waits for that
+            self._task.cancel()
+            raise
 
 
 def run(
@@ -96,7 +134,7 @@ class Machine:
         with contextlib.ExitStack() as lease:
             portal = lease.enter_context(_portals)
             machine = lease.enter_context(
-                portal.wrap_async_context_manager(AsyncMachine.start(image, command, reporter=reporter, **options))
+                _Opened(portal, AsyncMachine.start(image, command, reporter=reporter, **options))
             )
             return cls(machine, portal, lease.pop_all())
         raise AssertionError("unreachable")

@@ -202,6 +202,8 @@ async def _collect(process: GuestProcess, data: bytes | None) -> Result:
 
 @contextlib.contextmanager
 def _deadline(seconds: float | None, what: str) -> Iterator[None]:
+    if seconds is not None and not seconds >= 0:
+        raise InvalidArgument(f"{seconds:g} s is not a time to wait")
     try:
         with anyio.fail_after(seconds):
             yield

@@ -174,7 +174,7 @@ def _assemble(
     disk_format = backend.capabilities.disk_formats[0]
     path = record.directory / f"machine.{disk_format}"
     document = json.dumps(init.to_json(), ensure_ascii=False).encode(errors="surrogateescape")
-    make_writable(path, disk_format, {_INIT_FILE: document})
+    make_writable(path, disk_format, {_INIT_FILE: document}, layers=[disk.path for disk in layers])
     own = Disk(path=backend.prepare_rootfs(path, init), format=disk_format, read_only=False)
     return VMConfig(
         id=record.id,

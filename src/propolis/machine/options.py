@@ -19,7 +19,7 @@ DEFAULT_MEMORY = "512MiB"
 DEFAULT_BOOT_TIMEOUT = 120.0
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 _HOSTNAME = re.compile(r"(?!-)[a-zA-Z0-9.-]{1,64}(?<!-)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -128,7 +128,7 @@ def _boot_timeout(seconds: float) -> float:
 
 
 def _cpus(cpus: float) -> int:
-    if cpus != int(cpus) or not 1 <= cpus <= MOST_CPUS:
+    if not 1 <= cpus <= MOST_CPUS or cpus != int(cpus):
         raise InvalidArgument(f"a machine cannot have {cpus:g} CPUs", hint=f"a whole number from 1 to {MOST_CPUS}")
     return int(cpus)
 

@@ -35,7 +35,14 @@ class Check:
 
 def directory_check(name: str, directory: Path, variable: str) -> Check:
     """Can files be kept in `directory` (which need not exist yet), and is there room?"""
-    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    existing = next(path for path in (directory, *directory.parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        return Check(
+            name=name,
+            verdict=Verdict.FAILURE,
+            found=f"{existing} is not a directory",
+            remedy=f"move it away, or point {variable} at a directory",
+        )
     if not os.access(existing, os.W_OK | os.X_OK):
         return Check(
             name=name,

@@ -4,21 +4,21 @@ Options are docker's. Signals that arrive before the workload runs end the launc
 for the third Ctrl-C or termination in a row, which ends the machine.
 """
 
+import math
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import click
 from anyio.abc import TaskStatus
 
 from propolis.agent.process import GuestProcess
-from propolis.cli import terminal
+from propolis.cli import streams, terminal
 from propolis.cli.render import Progress
 from propolis.errors import DeadlineExceeded, InvalidArgument
 from propolis.machine.attach import attach
@@ -27,10 +27,10 @@ from propolis.machine.launch import launch
 from propolis.machine.options import DEFAULT_BOOT_TIMEOUT, DEFAULT_MEMORY, machine_spec
 from propolis.spec import MachineSpec
 
-_CHUNK = 65536
 _PATIENCE = 3
 """How many interrupts or terminations the workload may ignore."""
-_STDIN, _STDOUT, _STDERR = 0, 1, 2
+_REFRESH = 0.1
+"""Seconds between two looks at how long the launch takes."""
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -65,7 +65,7 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
     spec = machine_spec(
         image,
         command,
-        env=dict(_variable(text) for text in given["env"] if _variable(text)[1] is not None),
+        env=_environment(given["env"]),
         working_dir=given["workdir"],
         user=given["user"],
         entrypoint=given["entrypoint"],
@@ -79,17 +79,31 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
         backend=given["backend"],
         boot_timeout=given["boot_timeout"],
     )
+    timeout = _timeout(given["timeout"])
     progress = Progress(quiet=given["quiet"])
-    with ungrouped():
-        status = anyio.run(_within, given["timeout"], _Session(spec, progress, given["interactive"]))
-    if given["timing"]:
-        progress.show_timings()
-    return status
+    try:
+        with ungrouped():
+            return anyio.run(_within, timeout, _Session(spec, progress, given["interactive"]))
+    finally:
+        progress.wipe()
+        if given["timing"]:
+            progress.show_timings()
 
 
-def _variable(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    return name, value if equals else os.environ.get(name)
+def _environment(given: Iterable[str]) -> dict[str, str]:
+    """Variables by name; one without value is ours, or left out if we have none."""
+    chosen = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if equals or name in os.environ:
+            chosen[name] = value if equals else os.environ[name]
+    return chosen
+
+
+def _timeout(seconds: float | None) -> float | None:
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise InvalidArgument(f"--timeout {seconds:g} is not a time to wait", hint="give a number of seconds above 0")
+    return seconds
 
 
 def _path(text: str | None) -> Path | None:
@@ -113,6 +127,7 @@ class _Session:
         self._spec = spec
         self._progress = progress
         self._interactive = interactive
+        self._launched = False
         self._process: GuestProcess | None = None
         self._ended_by: int | None = None
 
@@ -120,6 +135,7 @@ class _Session:
         """Run it; the exit code."""
         async with anyio.create_task_group() as tasks:
             await tasks.start(self._take_signals, tasks.cancel_scope)
+            tasks.start_soon(self._show_progress)
             status = await self._launch_and_attach()
             tasks.cancel_scope.cancel()
             return status
@@ -127,14 +143,16 @@ class _Session:
 
     async def _launch_and_attach(self) -> int:
         async with launch(self._spec, self._progress) as launched:
+            self._launched = True
             self._progress.begin("first output")
             self._process = await launched.agent.start()
             with ExitStack() as modes:
                 if self._spec.tty and self._interactive:
-                    modes.enter_context(terminal.raw_mode(_STDIN))
+                    modes.enter_context(terminal.raw_mode(streams.STDIN))
                 await self._resize()
-                stdin = _read_stdin if self._interactive else None
-                status = await attach(self._process, stdin, self._timed(_write(_STDOUT)), self._timed(_write(_STDERR)))
+                stdin = streams.read_stdin if self._interactive else None
+                stdout, stderr = (self._timed(streams.writer(number)) for number in (streams.STDOUT, streams.STDERR))
+                status = await attach(self._process, stdin, stdout, stderr)
         return status.shell_code
 
     def _timed(self, write: Callable[[bytes], Awaitable[None]]) -> Callable[[bytes], Awaitable[None]]:
@@ -144,15 +162,24 @@ class _Session:
 
         return timed
 
+    async def _show_progress(self) -> None:
+        while not self._launched:  # afterwards the terminal is the workload's
+            self._progress.refresh()
+            await anyio.sleep(_REFRESH)
+
     async def _resize(self) -> None:
-        rows, columns = terminal.size(_STDOUT)
+        rows, columns = terminal.size(streams.STDOUT)
+        if not rows:
+            rows, columns = terminal.size(streams.STDIN)
         if self._process is not None and self._spec.tty and rows:
             await self._process.resize(rows, columns)
 
     async def _take_signals(
         self, scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
-        watched = [*terminal.FORWARDED, *([terminal.RESIZED] if terminal.RESIZED is not None else [])]
+        watched = [number for number in (*terminal.FORWARDED, terminal.RESIZED) if number is not None]
+        # what we were started to ignore (nohup, a job in a script's background) is ignored on
+        watched = [number for number in watched if signal.getsignal(number) is not signal.SIG_IGN]
         ignored = 0
         with anyio.open_signal_receiver(*watched) as received:
             task_status.started()
@@ -166,20 +193,3 @@ class _Session:
                     scope.cancel()
                 else:
                     await self._process.signal(number)
-
-
-async def _read_stdin() -> bytes:
-    # in a thread: a file cannot be waited for, and the thread may be left behind in a read that never returns
-    return await anyio.to_thread.run_sync(os.read, _STDIN, _CHUNK, abandon_on_cancel=True)
-
-
-def _write(descriptor: int) -> Callable[[bytes], Awaitable[None]]:
-    def all_of(data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-
-    async def write(data: bytes) -> None:
-        await anyio.to_thread.run_sync(all_of, data)
-
-    return write

@@ -72,12 +72,19 @@ class QemuBackend:
         accelerator = probe.accelerator()
         qmp, qmp_far = socket.socketpair()
         agent, agent_far = socket.socketpair()
-        with qmp_far, agent_far:
+        with contextlib.ExitStack() as near, qmp_far, agent_far:
+            near.enter_context(qmp)
+            near.enter_context(agent)
+            # before QEMU runs: a cancellation while this waits would lose hold of it
+            monitor, channel = Monitor(await _stream(qmp)), _SocketChannel(await _stream(agent))
             wiring = argv.Wiring(qmp=qmp_far.fileno(), agent=agent_far.fileno())
             arguments = argv.build(program, config, accelerator, wiring, sandbox=sys.platform == "linux")
-            process = VMMProcess(arguments, (wiring.qmp, wiring.agent), config.directory / argv.PID_FILE)
-        monitor = Monitor(await _stream(qmp))
-        handle = QemuHandle(config.id, process, monitor, _SocketChannel(await _stream(agent)))
+            try:
+                process = VMMProcess(arguments, (wiring.qmp, wiring.agent), config.directory / argv.PID_FILE)
+            except OSError as error:
+                raise BackendError(f"QEMU could not be started: {error.strerror}") from error
+            near.pop_all()
+        handle = QemuHandle(config.id, process, monitor, channel)
         try:
             with anyio.fail_after(_START_TIMEOUT):
                 await monitor.negotiate()

@@ -1,0 +1,181 @@
+"""Launch over a backend in memory: order and clean-up, which is all that this module decides."""
+
+import contextlib
+import time
+from types import SimpleNamespace
+
+import anyio
+import pytest
+
+from propolis.errors import BackendError, BootFailed, CommandNotFound, MachineLost, NameInUse
+from propolis.hypervisor import registry
+from propolis.machine import launch as module
+from propolis.machine.grouping import ungrouped
+from propolis.machine.handle import AsyncMachine, arun
+from propolis.testing.backend import MemoryBackend
+from propolis.testing.guest import FakeGuest
+from propolis.testing.images import File, write_layout
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return request.param
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An image, directories of our own, and two files in place of a distribution's kernel."""
+    monkeypatch.setenv("PROPOLIS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PROPOLIS_DATA", str(tmp_path / "data"))
+    write_layout(tmp_path / "image", [{"bin/init": File(mode=0o755)}], config={"Cmd": ["/bin/init"]})
+    for name in ("kernel", "initramfs"):
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setattr(module, "find_kernel", lambda *_: None)
+    monkeypatch.setattr(module, "boot_files", lambda *_, **__: (tmp_path / "kernel", tmp_path / "initramfs"))
+    return SimpleNamespace(image=f"oci:{tmp_path / 'image'}", machines=tmp_path / "data" / "machines")
+
+
+@pytest.fixture
+def backend(monkeypatch):
+    """The only backend; `guest` is what each of its machines does."""
+
+    class Backend(MemoryBackend):
+        guest = staticmethod(anyio.sleep_forever)
+
+        async def start(self, config):
+            handle = await super().start(config)
+            self.tasks.start_soon(type(self).guest, handle)
+            return handle
+
+    the_one = Backend()
+    monkeypatch.setattr(registry, "_BUILT_IN", {"memory": lambda: the_one})
+    return the_one
+
+
+async def with_guest(backend, guest, call):
+    """Run `call` while the backend's machines behave as `guest`."""
+    type(backend).guest = staticmethod(guest)
+    with anyio.fail_after(20), ungrouped():
+        async with anyio.create_task_group() as backend.tasks:
+            try:
+                return await call()
+            finally:
+                backend.tasks.cancel_scope.cancel()
+
+
+def serving(**programs):
+    async def guest(handle):
+        with contextlib.suppress(BrokenPipeError), ungrouped():  # the host may leave at any time
+            await FakeGuest(handle.guest, programs).serve()
+
+    return guest
+
+
+def is_clean(place, backend):
+    return not list(place.machines.glob("*")) and not any(machine.is_alive for machine in backend.machines)
+
+
+async def test_a_workload_runs_to_its_end_and_nothing_is_left(place, backend):
+    async def init(process):
+        await process.write(b"hello")
+        return 4
+
+    result = await with_guest(backend, serving(init=init), lambda: arun(place.image))
+    assert (result.exit_code, result.stdout) == (4, b"hello")
+    assert is_clean(place, backend)
+
+
+async def test_a_guest_that_never_answers_has_not_booted(place, backend):
+    async def silent(handle):
+        handle.print_to_console("VFS: unable\nKernel panic: no root\nend\n")
+
+    with pytest.raises(BootFailed) as caught:
+        await with_guest(backend, silent, lambda: arun(place.image, boot_timeout=0.2))
+    assert "Kernel panic: no root" in caught.value.hint
+    assert caught.value.console.endswith("end\n")
+    assert is_clean(place, backend)
+
+
+async def test_a_guest_that_dies_has_not_booted(place, backend):
+    async def dying(handle):
+        handle.print_to_console("propolis-init: no disk\n")
+        await handle.power_off()
+
+    with pytest.raises(BootFailed) as caught:
+        await with_guest(backend, dying, lambda: arun(place.image))
+    assert "no disk" in caught.value.hint
+    assert is_clean(place, backend)
+
+
+async def test_a_backend_that_refuses_leaves_nothing(place, backend, monkeypatch):
+    async def refuse(_config):
+        raise BackendError("no")
+
+    monkeypatch.setattr(backend, "start", refuse)
+    with pytest.raises(BackendError, match="no"):
+        await with_guest(backend, serving(), lambda: arun(place.image))
+    assert is_clean(place, backend)
+
+
+async def test_a_command_that_is_not_there_leaves_nothing(place, backend):
+    with pytest.raises(CommandNotFound):
+        await with_guest(backend, serving(), lambda: arun(place.image))
+    assert is_clean(place, backend)
+
+
+async def test_a_cancelled_launch_leaves_nothing(place, backend):
+    async def silent(_handle):
+        await anyio.sleep_forever()
+
+    async def cancelled():
+        for steps in range(0, 40, 3):
+            with anyio.move_on_after(steps / 100):
+                await arun(place.image)
+            assert is_clean(place, backend)
+
+    await with_guest(backend, silent, cancelled)
+
+
+async def test_a_name_is_free_again_when_its_machine_has_ended(place, backend):
+    async def init(process):
+        await process.read()
+        await anyio.sleep_forever()
+
+    async def twice():
+        async with AsyncMachine.start(place.image, name="web") as machine:
+            assert machine.name == "web"
+            with pytest.raises(NameInUse):
+                await arun(place.image, name="web")
+            assert machine.is_alive
+            await backend.machines[0].power_off()
+            with pytest.raises(MachineLost):
+                await machine.exec(["x"])
+        async with AsyncMachine.start(place.image, name="web"):
+            await backend.machines[1].power_off()
+
+    await with_guest(backend, serving(init=init), twice)
+    assert is_clean(place, backend)
+
+
+async def test_a_conversion_that_nobody_waits_for_ends_and_leaves_nothing(place, backend, tmp_path, monkeypatch):
+    def staged():
+        return list((tmp_path / "cache").rglob(".staged-*"))
+
+    seen = []
+
+    def endless(_blob, _layer, _sink, reporter):
+        while True:
+            seen.extend(staged())
+            time.sleep(0.01)
+            reporter.advance("unpack layer")
+
+    monkeypatch.setattr(module, "unpack", endless)
+    with anyio.move_on_after(0.5) as scope:
+        await arun(place.image)
+    assert scope.cancelled_caught
+    assert seen
+    with anyio.fail_after(5):
+        while staged():  # noqa: ASYNC110 - a thread removes it
+            await anyio.sleep(0.01)
