@@ -141,6 +141,9 @@ class MachineSpec:
     hostname: str | None = None
     name: str | None = None
     tty: bool = False
+    rows: int = 0
+    columns: int = 0
+    """The terminal's size at the start; zeros where it is not known."""
     cpus: int = 1
     memory: int = 512 << 20
     kernel: Path | None = None

@@ -32,6 +32,8 @@ def main_process(config: Config, spec: MachineSpec) -> Process:
         working_dir=spec.working_dir or config.working_dir or "/",
         user=config.user if spec.user is None else spec.user,
         tty=spec.tty,
+        rows=spec.rows,
+        columns=spec.columns,
     )
 
 

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
         backend=given["backend"],
         boot_timeout=given["boot_timeout"],
     )
+    rows, columns = _terminal_size()
+    spec = replace(spec, rows=rows, columns=columns)
     timeout = _timeout(given["timeout"])
     progress = Progress(quiet=given["quiet"])
     try:
@@ -104,6 +107,11 @@ def _timeout(seconds: float | None) -> float | None:
     if seconds is not None and not 0 < seconds < math.inf:
         raise InvalidArgument(f"--timeout {seconds:g} is not a time to wait", hint="give a number of seconds above 0")
     return seconds
+
+
+def _terminal_size() -> tuple[int, int]:
+    rows, columns = terminal.size(streams.STDOUT)
+    return (rows, columns) if rows else terminal.size(streams.STDIN)
 
 
 def _path(text: str | None) -> Path | None:
@@ -168,9 +176,7 @@ class _Session:
             await anyio.sleep(_REFRESH)
 
     async def _resize(self) -> None:
-        rows, columns = terminal.size(streams.STDOUT)
-        if not rows:
-            rows, columns = terminal.size(streams.STDIN)
+        rows, columns = _terminal_size()
         if self._process is not None and self._spec.tty and rows:
             await self._process.resize(rows, columns)
 
