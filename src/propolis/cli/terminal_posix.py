@@ -5,7 +5,6 @@ import sys
 assert sys.platform != "win32"
 
 import contextlib
-import os
 import signal
 import termios
 import tty
@@ -25,12 +24,3 @@ def raw_mode(descriptor: int) -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSANOW, before)  # waits for nobody who should read first
-
-
-def size(descriptor: int) -> tuple[int, int]:
-    """Rows and columns; zeros where it is no terminal."""
-    try:
-        columns, rows = os.get_terminal_size(descriptor)
-    except OSError:
-        return 0, 0
-    return rows, columns
