@@ -34,7 +34,7 @@ format:
 
 bench:
 	@$(PYTHON) tools/bootstrap.py test
-	$(BIN)/python bench/bench.py
+	PYTHONPATH=tools $(BIN)/python bench/bench.py
 
 constraints:
 	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host \
