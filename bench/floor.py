@@ -59,9 +59,9 @@ def bare_boot_seconds() -> float:
 def _boot(config: VMConfig) -> float:
     pairs = [socket.socketpair(), socket.socketpair()]
     far = [pair[1].fileno() for pair in pairs]
-    arguments = argv.build(
-        probe.binary(Architecture.X86_64), config, probe.accelerator(), argv.Wiring(qmp=far[0], agent=far[1])
-    )
+    program = probe.binary(Architecture.X86_64)
+    wiring = argv.Wiring(qmp=far[0], agent=far[1])
+    arguments = argv.build(program, config, probe.accelerator(), wiring, firmware=probe.firmware(program))
     before = time.perf_counter()
     process = VMMProcess(arguments, far, config.directory / argv.PID_FILE)
     try:

@@ -7,10 +7,10 @@ from pathlib import Path
 GOLDEN = Path(__file__).resolve().parent
 sys.path.insert(0, str(GOLDEN.parent / "unit" / "hypervisor" / "qemu"))
 
-from test_argv import config  # noqa: E402
+from test_argv import BINARY, FIRMWARE, config  # noqa: E402
 
 from propolis.hypervisor.qemu.argv import KVM, TCG, Wiring, build  # noqa: E402
 
 for name, accelerator in (("tcg", TCG), ("kvm", KVM)):
-    argv = build(Path("/usr/bin/qemu-system-x86_64"), config(), accelerator, Wiring(qmp=7, agent=9))
+    argv = build(BINARY, config(), accelerator, Wiring(qmp=7, agent=9), firmware=FIRMWARE)
     (GOLDEN / "qemu" / f"{name}.json").write_text(json.dumps(argv, indent=1) + "\n")

@@ -46,13 +46,23 @@ _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=d
 
 
 def build(
-    binary: Path, config: VMConfig, accelerator: Accelerator, wiring: Wiring, *, sandbox: bool = True
+    binary: Path,
+    config: VMConfig,
+    accelerator: Accelerator,
+    wiring: Wiring,
+    *,
+    firmware: Path | None = None,
+    sandbox: bool = True,
 ) -> list[str]:
-    """The argument list that starts `config`, the program first; `sandbox` only where the system has seccomp."""
+    """The argument list that starts `config`, the program first.
+
+    `firmware` replaces QEMU's own choice; `sandbox` is only for systems that have seccomp.
+    """
     return [
         str(binary),
         *(("-sandbox", _SANDBOX) if sandbox else ()),
         *_board(config, accelerator),
+        *(("-bios", str(firmware)) if firmware else ()),
         *_boot(config),
         *_console_and_monitor(wiring),
         *_agent(wiring),

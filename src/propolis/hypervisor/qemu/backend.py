@@ -78,7 +78,14 @@ class QemuBackend:
             # before QEMU runs: a cancellation while this waits would lose hold of it
             monitor, channel = Monitor(await _stream(qmp)), _SocketChannel(await _stream(agent))
             wiring = argv.Wiring(qmp=qmp_far.fileno(), agent=agent_far.fileno())
-            arguments = argv.build(program, config, accelerator, wiring, sandbox=sys.platform == "linux")
+            arguments = argv.build(
+                program,
+                config,
+                accelerator,
+                wiring,
+                firmware=probe.firmware(program),
+                sandbox=sys.platform == "linux",
+            )
             try:
                 process = VMMProcess(arguments, (wiring.qmp, wiring.agent), config.directory / argv.PID_FILE)
             except OSError as error:

@@ -1,8 +1,6 @@
-"""What the QEMU on this host can do: where it is, how old, and with which accelerator it can really run a guest."""
+"""What the QEMU on this host can do: where it is, what comes with it, and how it can really run a guest."""
 
-import re
 import shutil
-import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +14,6 @@ from propolis.spec import Architecture
 if sys.platform == "linux":
     from propolis.hypervisor.kvm.probe import probe
 
-OLDEST = (6, 2)
 INSTALL_HINT = "install it: apt-get install qemu-system-x86 (Debian), brew install qemu (macOS)"
 
 
@@ -33,22 +30,13 @@ def binary(architecture: Architecture) -> Path:
     return Path(found)
 
 
-def version(program: Path) -> tuple[int, int]:
-    """Major and minor version that `program` reports of itself.
+def firmware(program: Path) -> Path | None:
+    """The small firmware beside `program` that does nothing but start a kernel; None where it is not installed.
 
-    Raises:
-        BackendUnavailable: it does not start, or does not say.
+    It comes with QEMU itself. SeaBIOS, which is used otherwise, takes 0.2 s longer in software emulation.
     """
-    try:
-        result = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BackendUnavailable(f"{program} does not start: {error}", hint="install QEMU again") from error
-    match = re.search(r"version (\d+)\.(\d+)", result.stdout)
-    if match is None:
-        raise BackendUnavailable(
-            f"{program} does not tell its version: {result.stderr[:200]}", hint="install QEMU again"
-        )
-    return int(match[1]), int(match[2])
+    found = program.resolve().parent.parent / "share" / "qemu" / "qboot.rom"
+    return found if found.is_file() else None
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,8 @@ import pytest
 from propolis.hypervisor.qemu.argv import KVM, TCG, Wiring, build
 from propolis.spec import BootPlan, Disk, DiskFormat, VMConfig
 
+BINARY = Path("/usr/bin/qemu-system-x86_64")
+FIRMWARE = Path("/usr/share/qemu/qboot.rom")
 GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "qemu"
 
 
@@ -27,7 +29,7 @@ def config(**changes):
 
 @pytest.mark.parametrize(("name", "accelerator"), [("tcg", TCG), ("kvm", KVM)])
 def test_the_whole_command_line_is_as_reviewed(name, accelerator):
-    argv = build(Path("/usr/bin/qemu-system-x86_64"), config(), accelerator, Wiring(qmp=7, agent=9))
+    argv = build(BINARY, config(), accelerator, Wiring(qmp=7, agent=9), firmware=FIRMWARE)
     assert argv == json.loads((GOLDEN / f"{name}.json").read_text())
 
 
