@@ -90,6 +90,8 @@ def _make_venv() -> None:
     pip = [VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--require-hashes", "-r", REQUIREMENTS], check=True)
     subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--editable", ROOT], check=True)
+    # as pip does for what it installs whole: without, each start compiles everything where no bytecode may be written
+    subprocess.run([VENV / "bin" / "python", "-m", "compileall", "-q", ROOT / "src"], check=True)
     STAMP.write_text(wanted)
 
 
