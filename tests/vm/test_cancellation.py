@@ -4,24 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import anyio
 import pytest
 
 import propolis
-
-
-def processes_below(directory):
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes()
-        except OSError:
-            continue
-        if b"qemu-system" in command and str(directory).encode() in command:
-            found.append(path.parent.name)
-    return found
+from vmms import vmms_below
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -31,7 +19,7 @@ def test_a_cancelled_run_leaves_nothing_at_whatever_instant(busybox_image, data_
             with anyio.move_on_after(seconds) as scope:
                 await propolis.arun(busybox_image, ["sleep", "1000"])
             assert scope.cancelled_caught
-            assert not processes_below(data_directory)
+            assert not vmms_below(data_directory)
             assert not list((data_directory / "machines").glob("*"))
 
     anyio.run(main, backend=backend)
@@ -50,7 +38,7 @@ def test_cancelling_a_task_of_asyncio_leaves_nothing(busybox_image, data_directo
     )
     done = subprocess.run([sys.executable, "-c", program, busybox_image], capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, b"ended\n" * 3), done.stderr
-    assert not processes_below(data_directory)
+    assert not vmms_below(data_directory)
     assert not list((data_directory / "machines").glob("*"))
 
 
@@ -86,5 +74,5 @@ def test_an_interrupted_call_ends_the_machine_and_raises(busybox_image, data_dir
             assert process.wait(30) == 0
         finally:
             process.kill()
-    assert not processes_below(data_directory)
+    assert not vmms_below(data_directory)
     assert not list((data_directory / "machines").glob("*"))

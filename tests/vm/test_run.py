@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from vmms import vmms_below
+
 PROPOLIS = Path(sys.executable).with_name("propolis")
 FLAGS = ("run", "--rm", "-q")
 
@@ -111,7 +113,7 @@ def test_killed_at_any_point_nothing_keeps_running_and_the_next_run_cleans_up(
             time.sleep(seconds)
         process.kill()
     deadline = time.monotonic() + 5
-    while (left := _vmms_below(data_directory)) and time.monotonic() < deadline:
+    while (left := vmms_below(data_directory)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left
     assert cli(*FLAGS, busybox_image, "true").returncode == 0
@@ -139,18 +141,6 @@ def test_software_emulation_is_announced_once_and_steps_are_timed(cli, busybox_i
     assert said.count("software emulation") <= 1
     assert "boot" in said
     assert done.returncode == 0
-
-
-def _vmms_below(directory: Path):
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = entry.read_bytes()
-        except OSError:
-            continue
-        if b"qemu-system" in command and str(directory).encode() in command:
-            found.append(entry.parent.name)
-    return found
 
 
 class _running:  # noqa: N801 - reads as a verb

@@ -1,6 +1,3 @@
-import contextlib
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +9,7 @@ import pytest
 
 from disks import file, other, push, read
 from propolis.disk.cache import LayerCache
-from propolis.errors import InvalidArgument, LayerUnsupported, StorageFull
+from propolis.errors import InvalidArgument, LayerUnsupported
 from propolis.host.files import STAGE_PREFIX
 from propolis.spec import DiskFormat
 from propolis.tree import Kind
@@ -166,21 +163,3 @@ def test_nonsense_is_refused_before_any_work(tmp_path):
     with pytest.raises(InvalidArgument, match="vhdx"):
         cache.disk(IDS[:1], DiskFormat.VHDX, simple)
     assert disks(tmp_path) == []
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
-@pytest.mark.skipif(shutil.which("mount") is None or sys.platform != "linux", reason="needs a tmpfs")
-@pytest.mark.parametrize("room", ["64k", "512k"])
-def test_a_full_host_is_told_as_such_and_nothing_is_left(tmp_path, room):
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", tmp_path], check=True)
-    try:
-        with pytest.raises(StorageFull) as caught:
-            LayerCache(tmp_path).disk(
-                IDS[:1], DiskFormat.RAW, lambda sink: push(sink, [file(b"f", bytes(1 << 20)), file(b"g", b"x")])
-            )
-        assert caught.value.hint
-        assert disks(tmp_path) == []
-        with contextlib.suppress(StorageFull):
-            LayerCache(tmp_path).disk(IDS[:1], DiskFormat.RAW, simple)
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
