@@ -11,6 +11,7 @@ from propolis.disk.ext4.reader import Inode, Reader
 from propolis.disk.ext4.structs import EXT4_ROOT_INO, S_IFDIR
 from propolis.disk.ext4.tree import LowerLayers
 from propolis.disk.ext4.writer import TREE, LayerWriter
+from propolis.disk.raw import RawWriter
 from propolis.tree import Entry, Kind, TreeSink
 
 Item = tuple[Entry, list[bytes | int]]
@@ -65,9 +66,9 @@ def write(path: Path, items: Iterable[Item], *, cut: int = 1 << 18, lower: Lower
     """Make `path` the disk of a layer of these items."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0))
     try:
-        writer = LayerWriter(descriptor, key="key", what="layer it", lower=lower or NothingBelow())
+        writer = LayerWriter(RawWriter(descriptor), what="layer it", lower=lower or NothingBelow())
         push(writer, items, cut)
-        size = writer.finish()
+        size = writer.finish("key")
         assert os.fstat(descriptor).st_size == size
     finally:
         os.close(descriptor)

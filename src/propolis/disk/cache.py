@@ -8,7 +8,6 @@ make it once: the second waits. A disk whose length is not what its superblock s
 
 import contextlib
 import hashlib
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from propolis.disk.below import Below
 from propolis.disk.ext4.metadata import recorded_size
 from propolis.disk.ext4.structs import BLOCK_SIZE
 from propolis.disk.ext4.writer import WRITER_VERSION, LayerWriter
-from propolis.errors import InvalidArgument
+from propolis.errors import DiskError, InvalidArgument
 from propolis.host.files import locked, stage, sweep
 from propolis.spec import DiskFormat
 from propolis.tree import TreeSink
@@ -58,12 +57,12 @@ class LayerCache:
         # named as the image specification names a stack of layers: by what identifies all of it
         chain = hashlib.sha256(" ".join(diff_ids).encode()).hexdigest()
         in_chain = self._path(f"{diff_ids[-1]}.on-{chain}", disk_format)
-        found = _first_whole(alone, in_chain, disk_format)
+        found = _first_whole(alone, in_chain)
         if found is not None:
             return found
         with locked(alone.with_name(f"{alone.name}.lock")):
             sweep(self._directory)
-            found = _first_whole(alone, in_chain, disk_format)
+            found = _first_whole(alone, in_chain)
             if found is not None:
                 return found
             with contextlib.closing(Below(lower)) as below, stage(alone) as staged:
@@ -82,14 +81,14 @@ class LayerCache:
 def _write(
     descriptor: int, diff_id: str, disk_format: DiskFormat, fill: Callable[[TreeSink], None], below: Below
 ) -> None:
-    writer = LayerWriter(descriptor, key=diff_id, what=f"layer {diff_id}", lower=below)
+    disk = container.create(descriptor, disk_format)
+    writer = LayerWriter(disk, what=f"layer {diff_id}", lower=below)
     fill(writer)
-    writer.finish()
-    container.seal(descriptor, disk_format, diff_id)
+    writer.finish(diff_id)
 
 
-def _first_whole(alone: Path, in_chain: Path, disk_format: DiskFormat) -> Path | None:
-    return next((path for path in (alone, in_chain) if _is_whole(path, disk_format)), None)
+def _first_whole(alone: Path, in_chain: Path) -> Path | None:
+    return next((path for path in (alone, in_chain) if _is_whole(path)), None)
 
 
 def _put_aside(path: Path) -> None:
@@ -98,11 +97,10 @@ def _put_aside(path: Path) -> None:
         path.replace(path.with_name(f"damaged-{path.name}"))
 
 
-def _is_whole(path: Path, disk_format: DiskFormat) -> bool:
+def _is_whole(path: Path) -> bool:
     """Whether the disk is there, and as long as its own superblock says."""
     try:
-        with path.open("rb") as file:
-            size = recorded_size(file.read(BLOCK_SIZE))
-            return size is not None and os.fstat(file.fileno()).st_size == size + container.overhead(disk_format)
-    except FileNotFoundError:
+        with contextlib.closing(container.open_disk(path)) as disk:
+            return recorded_size(disk.read(0, min(BLOCK_SIZE, disk.size))) == disk.size
+    except (FileNotFoundError, DiskError):
         return False

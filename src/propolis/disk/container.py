@@ -1,8 +1,10 @@
-"""The container around a disk's bytes: what is added behind a raw file."""
+"""The container around a disk's bytes, chosen by its format when writing and by its bytes when reading."""
 
-import os
+from pathlib import Path
 
 from propolis.disk import vhd
+from propolis.disk.base import DiskReader, DiskWriter
+from propolis.disk.raw import RawReader, RawWriter
 from propolis.errors import InvalidArgument
 from propolis.spec import DiskFormat
 
@@ -20,13 +22,18 @@ def check(disk_format: DiskFormat) -> None:
         raise InvalidArgument(f"{disk_format} disks cannot be written", hint=f"choose {' or '.join(WRITABLE_FORMATS)}")
 
 
-def seal(descriptor: int, disk_format: DiskFormat, key: str) -> None:
-    """Make the raw disk in `descriptor` one of `disk_format`; a no-op for raw."""
+def create(descriptor: int, disk_format: DiskFormat) -> DiskWriter:
+    """Make the empty file `descriptor` a disk in that container."""
     if disk_format is DiskFormat.VHD:
-        size = os.lseek(descriptor, 0, os.SEEK_END)
-        os.write(descriptor, vhd.footer(size, key))
+        return vhd.VhdWriter(descriptor)
+    return RawWriter(descriptor)
 
 
-def overhead(disk_format: DiskFormat) -> int:
-    """By how many bytes a file of that format is longer than the disk in it."""
-    return vhd.SECTOR if disk_format is DiskFormat.VHD else 0
+def open_disk(path: Path) -> DiskReader:
+    """Open the disk in that file, whatever its container.
+
+    Raises:
+        DiskError: the container is damaged.
+        OSError: the file cannot be read.
+    """
+    return RawReader(path, vhd.disk_size(path))

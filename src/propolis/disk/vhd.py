@@ -4,10 +4,31 @@ Deterministic: no time stamp, and the identifier comes from a key.
 """
 
 import hashlib
+import os
+from pathlib import Path
 
 from propolis.disk import c_vhd
+from propolis.disk.raw import RawWriter
 
 SECTOR = 512
+
+
+class VhdWriter(RawWriter):
+    """A raw disk that gets its footer at the end; see `base.DiskWriter`."""
+
+    def finish(self, size: int, key: str) -> None:
+        """See `DiskWriter.finish`."""
+        super().finish(size, key)
+        self.write(size, [memoryview(footer(size, key))])
+
+
+def disk_size(path: Path) -> int | None:
+    """Bytes of the disk in a fixed VHD; None for a file without a VHD's footer."""
+    with path.open("rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        file.seek(max(0, length - SECTOR))
+        last = file.read(SECTOR)
+    return length - SECTOR if len(last) == SECTOR and last.startswith(c_vhd.COOKIE) else None
 
 
 def footer(size: int, key: str) -> bytes:

@@ -46,10 +46,9 @@ def make_writable(
         raise InvalidArgument(f"the files for a writable disk are more than {LEAST_SIZE >> 21} MiB")
     with stage(path, mode=0o600, durable=False) as staged:
         write_writable(
-            staged.descriptor,
+            container.create(staged.descriptor, disk_format),
             size=size,
             key=str(path),
             directories={b"upper": root_directory(layers), b"work": Node(S_IFDIR | 0o700)},
             files={name.encode(): data for name, data in files.items()},
         )
-        container.seal(staged.descriptor, disk_format, str(path))

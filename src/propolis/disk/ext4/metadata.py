@@ -159,8 +159,8 @@ class MetadataWriter:
             descriptors.append(descriptor[:-2] + checksum.to_bytes(2, "little"))
             free_blocks += free
             free_inodes += unused
+        self._stream.commit()
         self._stream.fill(1, b"".join(descriptors).ljust(layout.descriptor_blocks * BLOCK_SIZE, b"\0"))
-        self._stream.finish(layout.blocks)
         self._stream.fill(0, self._super_block(layout, free_blocks, free_inodes))
 
     def _write_inode_table(self, layout: Layout, group: int, by_number: dict[int, Node], highest: int) -> None:

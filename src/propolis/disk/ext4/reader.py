@@ -3,13 +3,13 @@
 Not a judge of what we write, and no validator: a damaged disk gives a DiskError or wrong answers, never more.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from struct import error as struct_error
 
+from propolis.disk import container
 from propolis.disk.ext4 import structs, xattrs
 from propolis.disk.ext4.node import Extent, decode_time
 from propolis.disk.ext4.structs import BLOCK_SIZE, INODE_SIZE
@@ -59,9 +59,8 @@ class Reader:
             DiskError: it is no file system of ours.
         """
         self._path = path
-        self._file = path.open("rb")
-        self._length = os.fstat(self._file.fileno()).st_size
-        head = self._file.read(BLOCK_SIZE)
+        self._disk = container.open_disk(path)
+        head = self._disk.read(0, min(BLOCK_SIZE, self._disk.size))
         try:
             fields = structs.super_block_head.unpack_from(head, structs.SB_OFFSET)
             self._inodes_per_group = fields[10]
@@ -69,13 +68,13 @@ class Reader:
         except struct_error:
             recognised = False
         if not recognised:
-            self._file.close()
+            self._disk.close()
             raise DiskError(f"{path} holds no ext4 file system", hint="remove it; it will be made again")
         self.children = lru_cache(maxsize=1024)(self._children)
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the disk."""
+        self._disk.close()
 
     def inode(self, number: int) -> Inode:
         """The inode of that number."""
@@ -159,10 +158,7 @@ class Reader:
                 yield from self._extents(self._bytes((high << 32 | low) * BLOCK_SIZE, BLOCK_SIZE), depth - 1)
 
     def _bytes(self, offset: int, length: int) -> bytes:
-        if not 0 <= offset <= self._length - length:
-            raise self.damaged()
-        self._file.seek(offset)
-        return self._file.read(length)
+        return self._disk.read(offset, length)
 
     def damaged(self) -> DiskError:
         """The error that says so."""

@@ -6,6 +6,7 @@ the same bytes, however their content was cut. In memory is the tree without its
 
 from collections.abc import Mapping
 
+from propolis.disk.base import DiskWriter
 from propolis.disk.ext4 import plan
 from propolis.disk.ext4.content import ContentWriter
 from propolis.disk.ext4.metadata import MetadataWriter, identity, number_inodes
@@ -27,16 +28,15 @@ TREE = b"tree"
 class LayerWriter:
     """A `TreeSink` that makes a layer's disk. Call `finish` after the last entry."""
 
-    def __init__(self, descriptor: int, *, key: str, what: str, lower: LowerLayers) -> None:
-        """Write to the empty file `descriptor`; identifiers come from `key`, errors name `what`."""
+    def __init__(self, disk: DiskWriter, *, what: str, lower: LowerLayers) -> None:
+        """Write to the empty `disk`; errors name `what`."""
         self._root, self._lost_found = _root()
         base = Node(S_IFDIR | USUAL_MODE)
         _attach(self._root, TREE, base)
         self._tree = Tree(base, what, lower)
         self._lower = lower
-        self._stream = BlockStream(descriptor, plan.LAYER_CONTENT)
+        self._stream = BlockStream(disk, plan.LAYER_CONTENT)
         self._content = ContentWriter(self._stream)
-        self._metadata = MetadataWriter(self._stream, identity(key), what)
         self._what = what
         self._path = b""
         self._left: int | None = None
@@ -71,14 +71,15 @@ class LayerWriter:
         """See `TreeSink.commit`."""
         self._stream.commit()
 
-    def finish(self) -> int:
-        """Write all metadata; returns the file system's size in bytes."""
+    def finish(self, key: str) -> int:
+        """Write all metadata, with identifiers from `key`; returns the file system's size in bytes."""
         self._close()
         self._tree.finish()
         for path, node in self._tree.copied.items():
             self._copy(path, node)
         nodes = number_inodes(self._root, self._lost_found)
-        self._metadata.write_inode_blocks([self._root, *nodes])
+        metadata = MetadataWriter(self._stream, identity(key), self._what)
+        metadata.write_inode_blocks([self._root, *nodes])
         end = self._stream.block
         if end > plan.MOST_LAYER_BLOCKS * 15 // 16:
             raise LayerUnsupported(
@@ -87,7 +88,8 @@ class LayerWriter:
         layout = plan.behind_content(end, EXT4_GOOD_OLD_FIRST_INO - 1 + len(nodes))
         freed = [(physical, count) for node in self._tree.dropped for _, physical, count in node.extents]
         used = plan.without([(plan.LAYER_CONTENT, end - plan.LAYER_CONTENT)], freed)
-        self._metadata.write_tables(layout, self._root, nodes, used)
+        metadata.write_tables(layout, self._root, nodes, used)
+        self._stream.finish(layout.blocks, key)
         return layout.blocks * BLOCK_SIZE
 
     def _copy(self, path: bytes, node: Node) -> None:
@@ -109,7 +111,7 @@ class LayerWriter:
 
 
 def write_writable(
-    descriptor: int, *, size: int, key: str, directories: Mapping[bytes, Node], files: Mapping[bytes, bytes]
+    disk: DiskWriter, *, size: int, key: str, directories: Mapping[bytes, Node], files: Mapping[bytes, bytes]
 ) -> None:
     """Make a writable disk of `size` bytes with empty directories and files (mode 0600) in its root.
 
@@ -117,7 +119,7 @@ def write_writable(
     """
     layout = plan.before_content(size)
     root, lost_found = _root()
-    stream = BlockStream(descriptor, layout.content)
+    stream = BlockStream(disk, layout.content)
     content = ContentWriter(stream)
     for name, directory in directories.items():
         _attach(root, name, directory)
@@ -132,6 +134,7 @@ def write_writable(
     metadata = MetadataWriter(stream, identity(key), "the machine's disk")
     metadata.write_inode_blocks([root, *nodes])
     metadata.write_tables(layout, root, nodes, [(layout.content, stream.block - layout.content)])
+    stream.finish(layout.blocks, key)
 
 
 def _root() -> tuple[Node, Node]:

@@ -7,6 +7,7 @@ from propolis.disk.ext4.content import ContentWriter
 from propolis.disk.ext4.node import Node
 from propolis.disk.ext4.stream import BlockStream
 from propolis.disk.ext4.structs import S_IFREG
+from propolis.disk.raw import RawWriter
 
 BLOCK = 4096
 
@@ -15,7 +16,7 @@ BLOCK = 4096
 def write(tmp_path):
     """Writes pieces; returns the extents, and what they show."""
     descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0))
-    stream = BlockStream(descriptor, 0)
+    stream = BlockStream(RawWriter(descriptor), 0)
     writer = ContentWriter(stream)
 
     def write(*pieces):

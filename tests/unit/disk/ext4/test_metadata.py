@@ -5,6 +5,7 @@ from propolis.disk.ext4.metadata import MetadataWriter, identity, number_inodes,
 from propolis.disk.ext4.node import Node
 from propolis.disk.ext4.stream import BlockStream
 from propolis.disk.ext4.structs import S_IFDIR, S_IFREG
+from propolis.disk.raw import RawWriter
 
 
 @pytest.mark.parametrize(("subdirectories", "links"), [(0, 2), (1, 3), (64_998, 65_000), (64_999, 1), (70_000, 1)])
@@ -13,7 +14,7 @@ def test_directories_count_their_subdirectories_as_far_as_they_can(tmp_path, sub
     child, parent = Node(S_IFDIR), Node(S_IFDIR)
     parent.children = {b"%d" % number: child for number in range(subdirectories)} | {b"file": Node(S_IFREG)}
     with (tmp_path / "disk").open("w+b") as disk:
-        writer = MetadataWriter(BlockStream(disk.fileno(), 0), identity("key"), "it")
+        writer = MetadataWriter(BlockStream(RawWriter(disk.fileno()), 0), identity("key"), "it")
         assert writer._link_count(parent) == links
 
 

@@ -2,8 +2,9 @@ import os
 
 import pytest
 
-from propolis.disk.ext4 import stream as streams
+from propolis.disk import raw
 from propolis.disk.ext4.stream import BlockStream
+from propolis.disk.raw import RawWriter
 
 
 @pytest.fixture
@@ -19,14 +20,14 @@ def content(descriptor):
 
 
 def test_blocks_are_appended_and_places_before_filled_in(descriptor):
-    stream = BlockStream(descriptor, 2)
+    stream = BlockStream(RawWriter(descriptor), 2)
     stream.append(b"a" * 5000)
     assert (stream.block, stream.is_aligned) == (3, False)
     stream.pad()
     assert (stream.block, stream.is_aligned) == (4, True)
     stream.fill(0, b"head")
     stream.append(b"b" * 10)
-    stream.finish(5)
+    stream.finish(5, "key")
     data = content(descriptor)
     assert len(data) == 5 * 4096
     assert data[:8192] == b"head".ljust(8192, b"\0")
@@ -34,7 +35,7 @@ def test_blocks_are_appended_and_places_before_filled_in(descriptor):
 
 
 def test_memory_may_be_used_again_after_commit(descriptor):
-    stream, buffer = BlockStream(descriptor, 0), bytearray(b"first")
+    stream, buffer = BlockStream(RawWriter(descriptor), 0), bytearray(b"first")
     stream.append(memoryview(buffer))
     stream.commit()
     buffer[:] = b"later"
@@ -43,7 +44,7 @@ def test_memory_may_be_used_again_after_commit(descriptor):
 
 
 def test_more_views_than_one_system_call_takes(descriptor):
-    stream = BlockStream(descriptor, 0)
+    stream = BlockStream(RawWriter(descriptor), 0)
     for number in range(5000):
         stream.append(b"%04d" % number)
     stream.commit()
@@ -59,8 +60,8 @@ def test_what_the_system_takes_in_part_is_completed(descriptor, monkeypatch, mos
     def partly(descriptor, views):
         return whole(descriptor, [memoryview(b"".join(views))[:most]])
 
-    monkeypatch.setattr(streams.os, "writev", partly)
-    stream = BlockStream(descriptor, 0)
+    monkeypatch.setattr(raw.os, "writev", partly)
+    stream = BlockStream(RawWriter(descriptor), 0)
     for piece in (b"abc", b"", b"defgh", b"i"):
         stream.append(piece)
     stream.commit()

@@ -9,6 +9,7 @@ from propolis.disk.ext4 import plan
 from propolis.disk.ext4.node import Node
 from propolis.disk.ext4.structs import S_IFREG
 from propolis.disk.ext4.writer import LayerWriter
+from propolis.disk.raw import RawWriter
 from propolis.errors import ImageInvalid, LayerUnsupported
 from propolis.tree import Entry, Kind
 
@@ -82,11 +83,11 @@ def test_a_layer_larger_than_a_disk_holds_is_refused(tmp_path, monkeypatch):
 def test_nothing_is_taken_for_a_file_system_before_finish(tmp_path):
     descriptor = os.open(tmp_path / "disk", os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0))
     try:
-        writer = LayerWriter(descriptor, key="key", what="it", lower=NothingBelow())
+        writer = LayerWriter(RawWriter(descriptor), what="it", lower=NothingBelow())
         push(writer, ITEMS)
         writer.entry(Entry(Kind.DIRECTORY, b"last"))
         assert os.pread(descriptor, 4096, 0) == bytes(4096)
-        size = writer.finish()
+        size = writer.finish("key")
         assert os.fstat(descriptor).st_size == size
     finally:
         os.close(descriptor)
@@ -100,12 +101,12 @@ def test_content_that_is_not_as_long_as_its_size_says_is_refused(tmp_path, size,
         sink.entry(Entry(Kind.FILE, b"g"))
 
     with (tmp_path / "disk").open("w+b") as disk, pytest.raises(ImageInvalid, match=words):
-        push(LayerWriter(disk.fileno(), key="k", what="layer it", lower=NothingBelow()))
+        push(LayerWriter(RawWriter(disk.fileno()), what="layer it", lower=NothingBelow()))
 
 
 def test_an_empty_piece_of_content_is_nothing(tmp_path):
     with (tmp_path / "disk").open("w+b") as disk:
-        writer = LayerWriter(disk.fileno(), key="k", what="layer it", lower=NothingBelow())
+        writer = LayerWriter(RawWriter(disk.fileno()), what="layer it", lower=NothingBelow())
         writer.entry(Entry(Kind.FILE, b"f"))
         writer.data(memoryview(b""))
-        assert writer.finish() > 0
+        assert writer.finish("key") > 0
