@@ -1,4 +1,4 @@
-"""The contract between a file system and the file it lies in: bytes by their place on the disk, whatever is around them."""
+"""The contract between a file system and the file it lies in: bytes by their place on the disk, whatever is around."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
