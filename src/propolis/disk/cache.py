@@ -14,8 +14,8 @@ from pathlib import Path
 
 from propolis.disk import container
 from propolis.disk.below import Below
-from propolis.disk.ext4.metadata import recorded_size
 from propolis.disk.ext4.structs import BLOCK_SIZE
+from propolis.disk.ext4.superblock import recorded_size
 from propolis.disk.ext4.writer import WRITER_VERSION, LayerWriter
 from propolis.errors import DiskError, InvalidArgument
 from propolis.host.files import locked, stage, sweep

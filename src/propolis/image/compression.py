@@ -1,7 +1,7 @@
 """From a blob's compressed bytes to chunks of its tar.
 
 Knows nothing of images or tar, save that tar counts in blocks of 512: every chunk but the last is `CHUNK` bytes, and a
-view holds only until the next one is taken. Follows RFC 1952 (several members, zero padding after the last) and RFC
+view holds at least until the next one is taken. Follows RFC 1952 (several members, zero padding after the last) and RFC
 8878 (several frames). Faults of the data: EOFError when it ends too early, ValueError when it is broken.
 """
 
@@ -9,7 +9,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import Any, BinaryIO
+from typing import Any
 
 try:
     from isal import isal_zlib
@@ -27,7 +27,6 @@ else:
 
 CHUNK = 256 << 10
 """Bytes; fits the second-level cache."""
-_INPUT = 128 << 10
 _GZIP_WBITS = 31
 _MAX_WINDOW_LOG = 27
 """128 MiB of decoder memory, the most that zstd itself grants unasked."""
@@ -55,30 +54,20 @@ def sniff(head: bytes) -> Compression:
     return Compression.NONE
 
 
-def chunks(blob: BinaryIO, compression: Compression) -> Iterator[memoryview]:
-    """The uncompressed content of `blob` in chunks.
+def chunks(pieces: Iterator[memoryview], compression: Compression) -> Iterator[memoryview]:
+    """The uncompressed content of a blob that comes in `pieces`, each of which is done with when the next is taken.
+
+    Pieces of an uncompressed blob are its chunks already, if they have a chunk's length.
 
     Raises:
         EOFError: the compressed data ends too early.
         ValueError: the compressed data is broken.
     """
     if compression is Compression.GZIP:
-        return _full(_gunzip(blob))
+        return _full(_gunzip(pieces))
     if compression is Compression.ZSTD:
-        return _full(_unzstd(blob))
-    return _plain(blob)
-
-
-def _plain(blob: BinaryIO) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(CHUNK))
-    while True:
-        filled = 0
-        while filled < CHUNK and (count := _read_into(blob, buffer[filled:])):
-            filled += count
-        if filled:
-            yield buffer[:filled]
-        if filled < CHUNK:
-            return
+        return _full(_unzstd(pieces))
+    return pieces
 
 
 def _full(decode: Callable[[int], bytes | None]) -> Iterator[memoryview]:
@@ -105,8 +94,7 @@ def _full(decode: Callable[[int], bytes | None]) -> Iterator[memoryview]:
         yield memoryview(b"".join(parts))
 
 
-def _gunzip(blob: BinaryIO) -> Callable[[int], bytes | None]:
-    buffer = memoryview(bytearray(_INPUT))
+def _gunzip(pieces: Iterator[memoryview]) -> Callable[[int], bytes | None]:
     decoder: Any = _decompressobj(_GZIP_WBITS)
     pending: bytes | memoryview = b""
     members = 0
@@ -114,7 +102,7 @@ def _gunzip(blob: BinaryIO) -> Callable[[int], bytes | None]:
     def decode(room: int) -> bytes | None:
         nonlocal decoder, pending, members
         if not pending:
-            pending = buffer[: _read_into(blob, buffer)]
+            pending = next(pieces, b"")
             if not pending and decoder is None:
                 return None
         if decoder is None:
@@ -139,8 +127,7 @@ def _gunzip(blob: BinaryIO) -> Callable[[int], bytes | None]:
     return decode
 
 
-def _unzstd(blob: BinaryIO) -> Callable[[int], bytes | None]:
-    buffer = memoryview(bytearray(_INPUT))
+def _unzstd(pieces: Iterator[memoryview]) -> Callable[[int], bytes | None]:
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG}
     decoder = zstd.ZstdDecompressor(options=options)
     pending: bytes | memoryview = b""
@@ -149,7 +136,7 @@ def _unzstd(blob: BinaryIO) -> Callable[[int], bytes | None]:
     def decode(room: int) -> bytes | None:
         nonlocal decoder, pending, between
         if not pending and decoder.needs_input:
-            pending = buffer[: _read_into(blob, buffer)]
+            pending = next(pieces, b"")
             if not pending:
                 if between:
                     return None
@@ -166,7 +153,3 @@ def _unzstd(blob: BinaryIO) -> Callable[[int], bytes | None]:
         return part
 
     return decode
-
-
-def _read_into(blob: BinaryIO, buffer: memoryview) -> int:
-    return blob.readinto(buffer) or 0  # type: ignore[attr-defined]

@@ -1,17 +1,20 @@
 """A layer's blob becomes entries in a `TreeSink`, its digest and diff_id verified in the same pass.
 
 Follows the OCI image specification's layer.md (whiteouts) and, for names, what containerd makes of them. Knows nothing
-of disks: whether a path leads through a symlink is the sink's concern, which has the tree. Hashing and decompression
-sit behind one `read` call, so that threads can take them over without a change here.
+of disks: whether a path leads through a symlink is the sink's concern, which has the tree. Reading, decompression and
+hashing run ahead of it in threads.
 """
 
-import io
-from typing import BinaryIO
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from itertools import chain, cycle
+from typing import BinaryIO, Protocol
 
 from propolis.errors import DigestMismatch, ImageError, ImageInvalid
 from propolis.image import digest as digests
 from propolis.image import tar
-from propolis.image.compression import MAGIC_LENGTH, Compression, chunks, sniff
+from propolis.image.ahead import Ahead
+from propolis.image.compression import CHUNK, MAGIC_LENGTH, Compression, chunks, sniff
 from propolis.image.manifest import Layer
 from propolis.progress import Reporter, Silent
 from propolis.tree import Entry, Kind, TreeSink
@@ -26,6 +29,9 @@ _MAX_ID = 0xFFFFFFFE
 """The greatest owner; one more means "unchanged" to chown(2)."""
 _MAX_MAJOR, _MAX_MINOR = 0xFFF, 0xFFFFF
 _STEP = "unpack layer"
+_DEPTH = 4
+_RING = 16
+"""Buffers: more than can be on their way through two stages of `_DEPTH`."""
 
 _WHITEOUT = b".wh."
 _META = b".wh..wh."
@@ -64,7 +70,7 @@ class _Unpacking:
     def __init__(self, blob: BinaryIO, layer: Layer, sink: TreeSink, reporter: Reporter) -> None:
         self._layer = layer
         self._sink = sink
-        self._blob = _Metered(blob, layer, reporter)
+        self._blob = _Blob(blob, layer, reporter)
         # Where the blob is the tar itself, one digest names both and is computed once.
         same = layer.compression is Compression.NONE and layer.digest == layer.diff_id
         self._diff_hash = None if same else digests.hasher(layer.diff_id)
@@ -73,34 +79,41 @@ class _Unpacking:
         self._tar = tar.TarReader(self._read, str(layer), release=sink.commit)
 
     def run(self) -> None:
-        self._blob.check_magic()
-        self._chunks = chunks(self._blob, self._layer.compression)  # type: ignore[arg-type]
-        try:
-            self._entries()
-            self._tar.drain()
-        except ImageInvalid as error:
-            self._blame_digest(error)
-            raise
-        self._blob.check()
+        with closing(Ahead(self._blob.pieces(), _DEPTH)) as pieces:
+            self._chunks: Iterator[memoryview] = iter(())
+            try:
+                with ExitStack() as stages:
+                    self._chunks = self._staged(pieces, stages)
+                    self._entries()
+                    self._tar.drain()
+            except ImageInvalid as error:
+                if self._blob.is_known and _drained(pieces) and self._blob.is_complete and not self._blob.matches():
+                    # broken content of a blob that is not the right one: say that instead, unless it is just too short
+                    raise self._blob.mismatch() from error
+                raise
+            self._blob.check(_drained(pieces))
         if self._diff_hash is not None and self._diff_hash.hexdigest() != self._layer.diff_id.partition(":")[2]:
             raise DigestMismatch(
                 f"the content of {self._layer} is not what diff_id {digests.short(self._layer.diff_id)} names",
                 hint="the image contradicts itself; get another copy",
             )
 
+    def _staged(self, pieces: Iterator[memoryview], stages: ExitStack) -> Iterator[memoryview]:
+        """The tar's chunks: each stage that has work to do runs in a thread of its own until `stages` is left."""
+        self._blob.check_magic(first := next(pieces, memoryview(b"")))
+        staged = chunks(chain((first,), pieces) if first else iter(()), self._layer.compression)
+        if self._layer.compression is not Compression.NONE:
+            staged = stages.enter_context(closing(Ahead(staged, _DEPTH)))
+        if self._diff_hash is not None:
+            staged = stages.enter_context(closing(Ahead(_digested(staged, self._diff_hash), _DEPTH)))
+        return staged
+
     def _read(self) -> memoryview:
         chunk = next(self._chunks, memoryview(b""))
-        if self._diff_hash is not None:
-            self._diff_hash.update(chunk)
         self._unpacked += len(chunk)
         if self._unpacked > MAX_UNPACKED:
             raise ValueError(f"it unpacks to more than {MAX_UNPACKED >> 40} TiB")
         return chunk
-
-    def _blame_digest(self, error: ImageInvalid) -> None:
-        """Broken content of a blob that is not the right one: say that instead, unless it is just too short."""
-        if self._blob.drain() and not self._blob.matches():
-            raise self._blob.mismatch() from error
 
     def _entries(self) -> None:
         reader, sink, layer = self._tar, self._sink, self._layer
@@ -241,7 +254,29 @@ def _kept_xattrs(member: tar.Member) -> dict[bytes, bytes]:
     return {name: value for name, value in member.xattrs.items() if not name.startswith(_OVERLAY_XATTR)}
 
 
-class _Metered(io.RawIOBase):
+class _Hash(Protocol):
+    def update(self, data: memoryview, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+def _digested(views: Iterator[memoryview], digest: _Hash) -> Iterator[memoryview]:
+    for view in views:
+        digest.update(view)
+        yield view
+
+
+def _drained(pieces: Iterator[memoryview]) -> bool:
+    """Take all that is left of a blob; whether it was not larger than it may be."""
+    try:
+        for _ in pieces:
+            pass
+    except ValueError:
+        return False
+    return True
+
+
+class _Blob:
     """Reads a blob: counts, hashes, reports, and never reads further than one byte beyond the declared size."""
 
     def __init__(self, blob: BinaryIO, layer: Layer, reporter: Reporter) -> None:
@@ -250,57 +285,61 @@ class _Metered(io.RawIOBase):
         self._reporter = reporter
         self._count = 0
         self._hash = digests.hasher(layer.digest) if layer.digest else None
-        self._head = b""
 
-    def check_magic(self) -> None:
+    def pieces(self) -> Iterator[memoryview]:
+        """The bytes in pieces of a chunk's length; each holds until `_RING` more have been taken."""
+        ring = [memoryview(bytearray(CHUNK)) for _ in range(min(_RING, self._layer.size // CHUNK + 1))]
+        for buffer in cycle(ring):
+            filled = self._fill(buffer)
+            if self._hash is not None:
+                self._hash.update(buffer[:filled])
+            self._reporter.advance(_STEP, self._layer.diff_id, filled)
+            if filled:
+                yield buffer[:filled]
+            if filled < CHUNK:
+                return
+
+    def _fill(self, buffer: memoryview) -> int:
+        filled = 0
+        while filled < CHUNK:
+            try:
+                count = self._blob.readinto(buffer[filled:])  # type: ignore[attr-defined]
+            except OSError as error:
+                raise ImageError(f"cannot read {self._layer}: {error.strerror}") from error
+            if not count:
+                break
+            filled += count
+            self._count += count
+            if self._count > self._layer.size:
+                raise ValueError(f"the blob is larger than the {self._layer.size} bytes that its descriptor declares")
+        return filled
+
+    def check_magic(self, head: memoryview) -> None:
         """See that the blob is compressed as its media type says."""
-        while len(self._head) < MAGIC_LENGTH and (more := self._blob.read(MAGIC_LENGTH - len(self._head))):
-            self._head += more
-        found, declared = sniff(self._head), self._layer.compression
-        if found is not declared and self._head:
+        found, declared = sniff(bytes(head[:MAGIC_LENGTH])), self._layer.compression
+        if found is not declared and head:
             raise ImageInvalid(
                 f"{self._layer} is declared as {self._layer.media_type}, but its compression is {found}",
                 hint="the image is damaged or was made by a broken tool; copy it with skopeo",
             )
 
-    def readable(self) -> bool:
-        return True
+    @property
+    def is_known(self) -> bool:
+        """Whether a digest names the blob."""
+        return self._hash is not None
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        if self._head:
-            count = len(self._head)
-            buffer[:count] = self._head
-            self._head = b""
-        else:
-            try:
-                count = self._blob.readinto(buffer)  # type: ignore[attr-defined]
-            except OSError as error:
-                raise ImageError(f"cannot read {self._layer}: {error.strerror}") from error
-        self._count += count
-        if self._count > self._layer.size:
-            raise ValueError(f"the blob is larger than the {self._layer.size} bytes that its descriptor declares")
-        if self._hash is not None:
-            self._hash.update(buffer[:count])
-        self._reporter.advance(_STEP, self._layer.diff_id, count)
-        return count
-
-    def drain(self) -> bool:
-        """Read to the end; whether the blob has its declared size."""
-        buffer = memoryview(bytearray(1 << 16))
-        try:
-            while self.readinto(buffer):
-                pass
-        except ValueError:
-            return False
+    @property
+    def is_complete(self) -> bool:
+        """Whether as much was read as the descriptor declares."""
         return self._count == self._layer.size
 
     def matches(self) -> bool:
+        """Whether what was read is what the digest names."""
         return self._hash is None or self._hash.hexdigest() == self._layer.digest.partition(":")[2]
 
-    def check(self) -> None:
-        """Read what the decoder left, and see that size and digest are right."""
-        complete = self.drain()
-        if not complete:
+    def check(self, drained: bool) -> None:
+        """See that size and digest of the whole are right."""
+        if not drained or not self.is_complete:
             raise ImageInvalid(
                 f"{self._layer} is not {self._layer.size} bytes long, as its descriptor says",
                 hint="get another copy of the image",
@@ -309,6 +348,7 @@ class _Metered(io.RawIOBase):
             raise self.mismatch()
 
     def mismatch(self) -> DigestMismatch:
+        """The error for a blob that is another one."""
         return DigestMismatch(
             f"the bytes of {self._layer} are not what its digest names", hint="get another copy of the image"
         )

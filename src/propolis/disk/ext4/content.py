@@ -1,6 +1,6 @@
 """A file's bytes become blocks as they come; what is a hole costs none."""
 
-from propolis.disk.ext4.node import Node
+from propolis.disk.ext4.node import Extent, Node
 from propolis.disk.ext4.stream import BlockStream
 from propolis.disk.ext4.structs import BLOCK_SIZE
 
@@ -12,14 +12,21 @@ class ContentWriter:
         self._stream = stream
         self._node: Node | None = None
         self._position = 0
+        self._extents: list[Extent] = []
 
     def begin(self, node: Node) -> None:
         """The next bytes are those of `node`, from its start."""
-        self._node, self._position = node, 0
+        self._node, self._position, self._extents = node, 0, []
+
+    def whole(self, node: Node, view: memoryview) -> None:
+        """All of the content of `node` at once, in place of the other calls; its memory as in `data`."""
+        stream = self._stream
+        node.extents = ((0, stream.block, -(-len(view) // BLOCK_SIZE)),)
+        stream.append(view)
+        stream.pad()
 
     def data(self, view: memoryview) -> None:
         """Append bytes; their memory must stay as it is until the stream's commit."""
-        assert self._node is not None
         if not view:
             return
         offset = self._position % BLOCK_SIZE
@@ -30,8 +37,8 @@ class ContentWriter:
         self._stream.append(view)
         self._position += len(view)
         if covered:
-            logical, physical, count = self._node.extents[-1]
-            self._node.extents[-1] = (logical, physical, count + covered)
+            logical, physical, count = self._extents[-1]
+            self._extents[-1] = (logical, physical, count + covered)
 
     def hole(self, length: int) -> None:
         """Pass over zeros; a block that is begun is filled with them."""
@@ -42,6 +49,8 @@ class ContentWriter:
     def end(self) -> None:
         """Nothing more comes for this file."""
         self._stream.pad()
+        if self._node is not None:
+            self._node.extents = tuple(self._extents)
         self._node = None
 
     def _room_in_block(self, length: int) -> int:
@@ -50,8 +59,7 @@ class ContentWriter:
 
     def _open_block(self, logical: int) -> None:
         """The stream's next block is the file's block `logical`."""
-        assert self._node is not None
-        extents = self._node.extents
+        extents = self._extents
         if extents:
             first, physical, count = extents[-1]
             if first + count == logical and physical + count == self._stream.block:

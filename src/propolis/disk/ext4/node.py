@@ -1,11 +1,13 @@
 """One inode to be, in memory, while a tree is taken in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from propolis.disk.ext4.structs import S_IFDIR
 
 _S_IFMT = 0o170000
 MAX_ID = 0xFFFFFFFF
+_NO_XATTRS: Mapping[bytes, bytes] = {}
+_NO_DEVICE = (0, 0)
 _OLDEST, _NEWEST = -(1 << 31), (1 << 34) - (1 << 31) - 1
 
 Extent = tuple[int, int, int]
@@ -32,7 +34,7 @@ class Node:
         "xattrs",
     )  # fmt: skip
 
-    def __init__(self, mode: int, *, uid: int = 0, gid: int = 0, mtime_ns: int = 0) -> None:
+    def __init__(self, mode: int, uid: int = 0, gid: int = 0, mtime_ns: int = 0) -> None:
         """Make one; `mode` includes the file type."""
         self.mode = mode
         self.uid = uid
@@ -42,9 +44,9 @@ class Node:
         self.links = 0
         self.ino = 0
         self.link = b""
-        self.device = (0, 0)
-        self.extents: list[Extent] = []
-        self.xattrs: Mapping[bytes, bytes] = {}
+        self.device = _NO_DEVICE
+        self.extents: Sequence[Extent] = ()
+        self.xattrs = _NO_XATTRS
         self.children: dict[bytes, Node] | None = {} if mode & _S_IFMT == S_IFDIR else None
         self.parent: Node | None = None
         self.whiteout = False

@@ -7,19 +7,20 @@ front, so that a large one is mostly hole. Neither has backups of superblock and
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from propolis.disk.ext4.structs import BLOCK_SIZE, BLOCKS_PER_GROUP, DESCS_PER_BLOCK, INODES_PER_BLOCK
+from propolis.disk.ext4.structs import BLOCK_SIZE, BLOCKS_PER_GROUP, DESC_SIZE, DESC_SIZE_64, INODES_PER_BLOCK
 
 Run = tuple[int, int]
 """First block, number of blocks."""
 
-LAYER_DESCRIPTOR_BLOCKS = 16
+MOST_BLOCKS = (64 << 40) // BLOCK_SIZE
+"""Of any disk: what a VHDX can have."""
+_MOST_BLOCKS_32BIT = 0xFFFFFFFF
+_USUAL_DESCRIPTOR_BLOCKS = 16
 """Room for the descriptors of 256 GiB; what a smaller layer does not need stays a hole."""
-LAYER_CONTENT = 1 + LAYER_DESCRIPTOR_BLOCKS
-"""The first block of a layer's content."""
-MOST_LAYER_BLOCKS = LAYER_DESCRIPTOR_BLOCKS * DESCS_PER_BLOCK * BLOCKS_PER_GROUP
 _LEAST_LAST_GROUP = 64
 """A shorter last group is one that e2fsprogs would not make."""
 _BYTES_PER_INODE = 16384
+_MOST_INODES = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,11 @@ class Layout:
     """First block that `Layout` has not given away in front of the content."""
 
     @property
+    def is_64bit(self) -> bool:
+        """Whether block numbers need more than 32 bits."""
+        return _is_64bit(self.blocks)
+
+    @property
     def groups(self) -> int:
         """Block groups."""
         return -(-self.blocks // BLOCKS_PER_GROUP)
@@ -48,7 +54,7 @@ class Layout:
     @property
     def descriptor_blocks(self) -> int:
         """Blocks of group descriptors."""
-        return -(-self.groups // DESCS_PER_BLOCK)
+        return _descriptor_blocks(self.blocks)
 
     @property
     def metadata(self) -> list[Run]:
@@ -64,8 +70,34 @@ class Layout:
         return group * BLOCKS_PER_GROUP, min((group + 1) * BLOCKS_PER_GROUP, self.blocks)
 
 
-def behind_content(end: int, inodes: int) -> Layout:
-    """The layout of a layer whose content ends before block `end` and that has `inodes` inodes."""
+def _is_64bit(blocks: int) -> bool:
+    return blocks > _MOST_BLOCKS_32BIT
+
+
+def _descriptor_blocks(blocks: int) -> int:
+    groups = -(-blocks // BLOCKS_PER_GROUP)
+    return -(-groups * (DESC_SIZE_64 if _is_64bit(blocks) else DESC_SIZE) // BLOCK_SIZE)
+
+
+def content_start(size: int | None) -> int:
+    """The first block of the content of a disk of `size` bytes that has its metadata behind it."""
+    return 1 + max(_USUAL_DESCRIPTOR_BLOCKS, _descriptor_blocks(0 if size is None else _whole_groups(size)))
+
+
+def most_content(size: int | None) -> int:
+    """How many blocks of content and inodes' metadata such a disk may have at most."""
+    if size is None:
+        return _USUAL_DESCRIPTOR_BLOCKS * BLOCK_SIZE // DESC_SIZE * BLOCKS_PER_GROUP * 15 // 16
+    return size // BLOCK_SIZE
+
+
+def behind_content(end: int, inodes: int, size: int | None = None) -> Layout | None:
+    """The layout of a disk whose content ends before block `end` and that has `inodes` inodes.
+
+    It is as small as can be, or has `size` bytes; None where these are too few.
+    """
+    if size is not None:
+        return _sized_behind(end, inodes, _whole_groups(size), content_start(size))
     groups = -(-end // BLOCKS_PER_GROUP)
     while True:
         per_group = _whole_blocks(-(-inodes // groups))
@@ -80,21 +112,48 @@ def behind_content(end: int, inodes: int) -> Layout:
     # an inode table may ask for a group more than its blocks fill
     blocks = max(blocks, (groups - 1) * BLOCKS_PER_GROUP + _LEAST_LAST_GROUP)
     return Layout(
-        blocks=blocks, inodes_per_group=per_group, inode_table=end, bitmaps=end + tables, content=LAYER_CONTENT
+        blocks=blocks,
+        inodes_per_group=per_group,
+        inode_table=end,
+        bitmaps=end + tables,
+        content=content_start(None),
     )
+
+
+def _sized_behind(end: int, inodes: int, blocks: int, content: int) -> Layout | None:
+    groups = -(-blocks // BLOCKS_PER_GROUP)
+    if not groups:
+        return None
+    per_group = max(_inodes_per_group(blocks), _whole_blocks(-(-inodes // groups)))
+    bitmaps = end + groups * (per_group // INODES_PER_BLOCK)
+    if per_group > BLOCKS_PER_GROUP or bitmaps + 2 * groups > blocks:
+        return None
+    return Layout(blocks=blocks, inodes_per_group=per_group, inode_table=end, bitmaps=bitmaps, content=content)
 
 
 def before_content(size: int) -> Layout:
     """The layout of a writable disk of `size` bytes."""
-    blocks = size // BLOCK_SIZE
-    if 0 < blocks % BLOCKS_PER_GROUP < _LEAST_LAST_GROUP and blocks > BLOCKS_PER_GROUP:
-        blocks -= blocks % BLOCKS_PER_GROUP
+    blocks = _whole_groups(size)
     groups = -(-blocks // BLOCKS_PER_GROUP)
-    per_group = _whole_blocks(min(blocks, BLOCKS_PER_GROUP) * BLOCK_SIZE // _BYTES_PER_INODE)
-    bitmaps = 1 + -(-groups // DESCS_PER_BLOCK)
+    per_group = _inodes_per_group(blocks)
+    bitmaps = 1 + _descriptor_blocks(blocks)
     table = bitmaps + 2 * groups
     content = table + groups * (per_group // INODES_PER_BLOCK)
     return Layout(blocks=blocks, inodes_per_group=per_group, inode_table=table, bitmaps=bitmaps, content=content)
+
+
+def _whole_groups(size: int) -> int:
+    """Blocks of a disk of `size` bytes, without a last group that would be too short."""
+    blocks = size // BLOCK_SIZE
+    tail = blocks % BLOCKS_PER_GROUP
+    return blocks - tail if tail < _LEAST_LAST_GROUP and blocks > BLOCKS_PER_GROUP else blocks
+
+
+def _inodes_per_group(blocks: int) -> int:
+    """As many as mke2fs gives by default."""
+    groups = -(-blocks // BLOCKS_PER_GROUP)
+    usual = _whole_blocks(min(blocks, BLOCKS_PER_GROUP) * BLOCK_SIZE // _BYTES_PER_INODE)
+    return min(usual, _MOST_INODES // groups // INODES_PER_BLOCK * INODES_PER_BLOCK)
 
 
 def _whole_blocks(inodes: int) -> int:

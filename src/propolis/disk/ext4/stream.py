@@ -31,10 +31,10 @@ class BlockStream:
 
     def append(self, view: memoryview | bytes) -> None:
         """Queue bytes; a memoryview's memory must stay as it is until `commit`."""
-        view = memoryview(view)
-        self._views.append(view)
+        views = self._views
+        views.append(memoryview(view))
         self._position += len(view)
-        if len(self._views) >= _MOST_VIEWS:
+        if len(views) >= _MOST_VIEWS:
             self.commit()
 
     def zeros(self, length: int) -> None:
@@ -45,7 +45,16 @@ class BlockStream:
 
     def pad(self) -> None:
         """Fill the begun block with zeros."""
-        self.zeros(-self._position % BLOCK_SIZE)
+        missing = -self._position % BLOCK_SIZE
+        if missing:
+            self._views.append(_ZEROS[:missing])
+            self._position += missing
+
+    def skip(self, blocks: int) -> None:
+        """Leave that many blocks as they are: zeros."""
+        self.commit()
+        self._position += blocks * BLOCK_SIZE
+        self._written = self._position
 
     def commit(self) -> None:
         """Write everything that is queued."""
@@ -54,7 +63,7 @@ class BlockStream:
             self._views = []
         self._written = self._position
 
-    def fill(self, block: int, data: bytes) -> None:
+    def fill(self, block: int, data: bytes | bytearray) -> None:
         """Write `data` at `block`, which was passed over."""
         self._disk.write(block * BLOCK_SIZE, [memoryview(data)])
 

@@ -29,14 +29,9 @@ ORIGIN = b"trusted.overlay.origin"
 """Empty: there may be whiteouts in the directory, so overlayfs has to look even if it lies in one layer alone."""
 _OVERLAY = (b"trusted.overlay.", b"user.overlay.")
 _MOST_LINKS_FOLLOWED = 40
-_TYPES = {
-    Kind.FILE: S_IFREG,
-    Kind.DIRECTORY: S_IFDIR,
-    Kind.SYMLINK: S_IFLNK,
-    Kind.CHARACTER: S_IFCHR,
-    Kind.BLOCK: S_IFBLK,
-    Kind.FIFO: S_IFIFO,
-}
+_FILE, _HARDLINK, _WHITEOUT, _OPAQUE_MARK = Kind.FILE, Kind.HARDLINK, Kind.WHITEOUT, Kind.OPAQUE
+_TYPES = (S_IFREG, S_IFDIR, S_IFLNK, 0, S_IFCHR, S_IFBLK, S_IFIFO)
+"""By `Kind`: an enumeration's members are slow keys."""
 
 
 class LowerLayers(Protocol):
@@ -74,16 +69,17 @@ class Tree:
             ImageInvalid: it cannot be where it says; the message names layer and entry.
             LayerUnsupported: ext4 cannot hold it.
         """
-        if entry.kind is Kind.WHITEOUT:
+        kind = entry.kind
+        if kind is _WHITEOUT:
             self._whiteout(entry)
             return None
-        if entry.kind is Kind.OPAQUE:
+        if kind is _OPAQUE_MARK:
             directory, _ = self._directory(entry.path, entry)
             directory.xattrs = {**directory.xattrs, OPAQUE: b"y"}
             return None
         if self._late_links:
             self._late_links.pop(entry.path, None)
-        if entry.kind is Kind.HARDLINK:
+        if kind is _HARDLINK:
             self._hard_link(entry)
             return None
         node = self._node(entry)
@@ -91,12 +87,16 @@ class Tree:
             self._update(self._base, node, entry)
             return None
         parent, name, path = self._parent(entry)
-        before = (parent.children or {}).get(name)
-        if before is not None and before.kind == S_IFDIR == node.kind:
+        assert parent.children is not None
+        before = parent.children.get(name)
+        if before is None and node.children is None:
+            parent.children[name] = node
+            node.links = 1
+        elif before is not None and before.children is not None and node.children is not None:
             self._update(before, node, entry)
-            return None
-        self._place(parent, name, node, path)
-        return node if entry.kind is Kind.FILE else None
+        else:
+            self._place(parent, name, node, path)
+        return node if kind is _FILE else None
 
     def finish(self) -> None:
         """Make the links whose target came after them, and an opaque root.
@@ -138,25 +138,27 @@ class Tree:
         return target
 
     def _node(self, entry: Entry) -> Node:
-        if not (0 <= entry.uid <= MAX_ID and 0 <= entry.gid <= MAX_ID and is_device(*entry.device)):
-            raise LayerUnsupported(
-                f"{self._what}: {shown(entry.path)} has an owner or a device number that Linux does not know"
-            )
-        node = Node(_TYPES[entry.kind] | entry.mode & 0o7777, uid=entry.uid, gid=entry.gid, mtime_ns=entry.mtime_ns)
-        if entry.xattrs:
+        kind, path, mode, uid, gid, mtime_ns, size, link, device, xattrs = entry
+        if not (0 <= uid <= MAX_ID and 0 <= gid <= MAX_ID):
+            raise LayerUnsupported(f"{self._what}: {shown(path)} has an owner that Linux does not know")
+        node = Node(_TYPES[kind] | mode & 0o7777, uid, gid, mtime_ns)
+        if xattrs:
             # what steers overlayfs comes from whiteouts alone, never from the image's own attributes
-            node.xattrs = {name: value for name, value in entry.xattrs.items() if not name.startswith(_OVERLAY)}
-        if entry.kind is Kind.SYMLINK:
-            if not 0 < len(entry.link) <= MAX_SYMLINK:
-                raise ImageInvalid(
-                    f"{self._what}: the target of the symbolic link {shown(entry.path)} is empty or too long"
-                )
-            node.mode, node.link, node.size = S_IFLNK | 0o777, entry.link, len(entry.link)
-        elif entry.kind is Kind.FILE:
-            if entry.size > MAX_FILE:
-                raise LayerUnsupported(f"{self._what}: {shown(entry.path)} is larger than {MAX_FILE >> 40} TiB")
-            node.size = entry.size
-        node.device = entry.device
+            node.xattrs = {name: value for name, value in xattrs.items() if not name.startswith(_OVERLAY)}
+        if kind is _FILE:
+            if size > MAX_FILE:
+                raise LayerUnsupported(f"{self._what}: {shown(path)} is larger than {MAX_FILE >> 40} TiB")
+            node.size = size
+        elif link:
+            if len(link) > MAX_SYMLINK:
+                raise ImageInvalid(f"{self._what}: the target of the symbolic link {shown(path)} is too long")
+            node.mode, node.link, node.size = S_IFLNK | 0o777, link, len(link)
+        elif kind is Kind.SYMLINK:
+            raise ImageInvalid(f"{self._what}: the target of the symbolic link {shown(path)} is empty")
+        elif kind is not Kind.DIRECTORY:
+            if not is_device(*device):
+                raise LayerUnsupported(f"{self._what}: {shown(path)} has a device number that Linux does not know")
+            node.device = device
         return node
 
     def _update(self, directory: Node, node: Node, entry: Entry) -> None:
@@ -225,14 +227,15 @@ class Tree:
 
     def _parent(self, entry: Entry) -> tuple[Node, bytes, bytes]:
         """Where an entry belongs: directory, name, and the path that they have without symbolic links."""
-        above, _, name = entry.path.rpartition(b"/")
-        if not name or len(name) > EXT4_NAME_LEN or b"\0" in entry.path:
+        path = entry.path
+        above, _, name = path.rpartition(b"/")
+        if not name or len(name) > EXT4_NAME_LEN or b"\0" in path:
             raise ImageInvalid(
                 f"{self._what}: the name {shown(entry.path)} is empty, holds a NUL, or exceeds {EXT4_NAME_LEN} bytes"
             )
         directory = self._directories.get(above)
         if directory is not None:
-            return directory, name, entry.path
+            return directory, name, path
         directory, above = self._directory(above, entry)
         return directory, name, b"%b/%b" % (above, name) if above else name
 

@@ -6,18 +6,19 @@ the same bytes, however their content was cut. In memory is the tree without its
 
 from collections.abc import Mapping
 
-from propolis.disk.base import DiskWriter
+from propolis.disk.base import DiskWriter, FileSystemOptions
 from propolis.disk.ext4 import plan
 from propolis.disk.ext4.content import ContentWriter
-from propolis.disk.ext4.metadata import MetadataWriter, identity, number_inodes
+from propolis.disk.ext4.metadata import MetadataWriter, number_inodes
 from propolis.disk.ext4.node import Node, shown
 from propolis.disk.ext4.stream import BlockStream
 from propolis.disk.ext4.structs import BLOCK_SIZE, EXT4_GOOD_OLD_FIRST_INO, S_IFDIR, S_IFREG
+from propolis.disk.ext4.superblock import identity
 from propolis.disk.ext4.tree import LowerLayers, Tree
-from propolis.errors import ImageInvalid, LayerUnsupported
+from propolis.errors import ImageInvalid, InvalidArgument, LayerUnsupported
 from propolis.tree import Entry
 
-WRITER_VERSION = 1
+WRITER_VERSION = 2
 """Part of every cache key: raise it when the same entries give other bytes."""
 USUAL_MODE = 0o755
 """Of a root that the layer does not mention."""
@@ -25,35 +26,64 @@ TREE = b"tree"
 """The directory of a layer's disk that holds the layer's tree."""
 
 
+LEAST_SIZE = 1 << 20
+MOST_LABEL = 16
+"""Bytes."""
+
+
 class LayerWriter:
     """A `TreeSink` that makes a layer's disk. Call `finish` after the last entry."""
 
-    def __init__(self, disk: DiskWriter, *, what: str, lower: LowerLayers) -> None:
-        """Write to the empty `disk`; errors name `what`."""
+    def __init__(
+        self,
+        disk: DiskWriter,
+        *,
+        what: str,
+        lower: LowerLayers,
+        tree: bytes = TREE,
+        options: FileSystemOptions | None = None,
+    ) -> None:
+        """Write to the empty `disk`; errors name `what`. The tree lies in the directory `tree`, or is the root (b"").
+
+        Raises:
+            InvalidArgument: no file system can have these options.
+        """
+        self._options = check(options or FileSystemOptions())
         self._root, self._lost_found = _root()
-        base = Node(S_IFDIR | USUAL_MODE)
-        _attach(self._root, TREE, base)
+        base = self._root
+        if tree:
+            base = Node(S_IFDIR | USUAL_MODE)
+            _attach(self._root, tree, base)
         self._tree = Tree(base, what, lower)
         self._lower = lower
-        self._stream = BlockStream(disk, plan.LAYER_CONTENT)
+        self._start = plan.content_start(self._options.size)
+        self._stream = BlockStream(disk, self._start)
         self._content = ContentWriter(self._stream)
         self._what = what
         self._path = b""
-        self._left: int | None = None
-        """Bytes of content that the last FILE entry still lacks; None when it had none."""
+        self._node: Node | None = None
+        """The file whose content is being taken."""
+        self._left = 0
+        """Bytes that it still lacks."""
+        self._begun = False
 
     def entry(self, entry: Entry) -> None:
         """See `TreeSink.entry`."""
-        self._close()
+        if self._node is not None:
+            self._close()
         node = self._tree.add(entry)
-        if node is not None and entry.size:
-            self._content.begin(node)
-            self._path, self._left = entry.path, entry.size
+        if node is not None and node.size:
+            self._node, self._left, self._begun = node, node.size, False
+            self._path = entry.path
 
     def data(self, view: memoryview) -> None:
         """See `TreeSink.data`."""
-        if view:
-            self._take(len(view))
+        length = len(view)
+        if length == self._left and not self._begun and self._node is not None:
+            self._content.whole(self._node, view)
+            self._node = None
+        elif length:
+            self._take(length)
             self._content.data(view)
 
     def hole(self, length: int) -> None:
@@ -63,8 +93,11 @@ class LayerWriter:
             self._content.hole(length)
 
     def _take(self, length: int) -> None:
-        if self._left is None or length > self._left:
+        if self._node is None or length > self._left:
             raise ImageInvalid(f"{self._what}: {shown(self._path)} has more content than its size says")
+        if not self._begun:
+            self._content.begin(self._node)
+            self._begun = True
         self._left -= length
 
     def commit(self) -> None:
@@ -77,20 +110,35 @@ class LayerWriter:
         self._tree.finish()
         for path, node in self._tree.copied.items():
             self._copy(path, node)
+        if self._root.children is None or self._root.children.get(b"lost+found") is not self._lost_found:
+            raise LayerUnsupported(f"{self._what}: lost+found in the root of an ext4 file system must be a directory")
         nodes = number_inodes(self._root, self._lost_found)
-        metadata = MetadataWriter(self._stream, identity(key), self._what)
+        metadata = MetadataWriter(self._stream, identity(key, self._options.label), self._what)
         metadata.write_inode_blocks([self._root, *nodes])
-        end = self._stream.block
-        if end > plan.MOST_LAYER_BLOCKS * 15 // 16:
-            raise LayerUnsupported(
-                f"{self._what} unpacks to more than a layer's disk holds ({end * BLOCK_SIZE >> 30} GiB)"
-            )
-        layout = plan.behind_content(end, EXT4_GOOD_OLD_FIRST_INO - 1 + len(nodes))
+        if self._options.journal:
+            metadata.write_journal(self._options.size or self._stream.block * BLOCK_SIZE)
+        layout = self._layout(EXT4_GOOD_OLD_FIRST_INO - 1 + len(nodes))
         freed = [(physical, count) for node in self._tree.dropped for _, physical, count in node.extents]
-        used = plan.without([(plan.LAYER_CONTENT, end - plan.LAYER_CONTENT)], freed)
+        used = plan.without([(self._start, self._stream.block - self._start)], freed)
         metadata.write_tables(layout, self._root, nodes, used)
         self._stream.finish(layout.blocks, key)
         return layout.blocks * BLOCK_SIZE
+
+    def _layout(self, inodes: int) -> plan.Layout:
+        end, size = self._stream.block, self._options.size
+        if size is None and end > plan.most_content(None):
+            raise LayerUnsupported(
+                f"{self._what} unpacks to more than a layer's disk holds ({end * BLOCK_SIZE >> 30} GiB)"
+            )
+        layout = plan.behind_content(end, inodes, size)
+        if layout is None:
+            smallest = plan.behind_content(end, inodes)
+            needed = -(-smallest.blocks * BLOCK_SIZE >> 20) if smallest else end * BLOCK_SIZE >> 20
+            raise InvalidArgument(
+                f"{self._what} does not fit on a disk of {(size or 0) >> 20} MiB",
+                hint=f"it needs some {needed + needed // 50 + 1} MiB; leave the size out for the smallest disk",
+            )
+        return layout
 
     def _copy(self, path: bytes, node: Node) -> None:
         self._content.begin(node)
@@ -103,15 +151,39 @@ class LayerWriter:
         self._content.end()
 
     def _close(self) -> None:
+        if self._node is None:
+            return
         if self._left:
             raise ImageInvalid(f"{self._what}: {shown(self._path)} has less content than its size says")
-        if self._left is not None:
-            self._content.end()
-            self._left = None
+        self._content.end()
+        self._node = None
+
+
+def check(options: FileSystemOptions) -> FileSystemOptions:
+    """Refuse what no file system can have, before any work.
+
+    Raises:
+        InvalidArgument: a size or a label out of range.
+    """
+    size = options.size
+    if size is not None and not LEAST_SIZE <= size <= plan.MOST_BLOCKS * BLOCK_SIZE:
+        raise InvalidArgument(
+            f"a disk of {size} bytes cannot be made",
+            hint=f"choose a size from {LEAST_SIZE >> 20} MiB to {plan.MOST_BLOCKS * BLOCK_SIZE >> 40} TiB",
+        )
+    if len(options.label.encode()) > MOST_LABEL or "\0" in options.label:
+        raise InvalidArgument(f"the label {options.label[:40]!r} is longer than {MOST_LABEL} bytes")
+    return options
 
 
 def write_writable(
-    disk: DiskWriter, *, size: int, key: str, directories: Mapping[bytes, Node], files: Mapping[bytes, bytes]
+    disk: DiskWriter,
+    *,
+    size: int,
+    key: str,
+    directories: Mapping[bytes, Node],
+    files: Mapping[bytes, bytes],
+    journal: bool = False,
 ) -> None:
     """Make a writable disk of `size` bytes with empty directories and files (mode 0600) in its root.
 
@@ -133,6 +205,8 @@ def write_writable(
     nodes = number_inodes(root, lost_found)
     metadata = MetadataWriter(stream, identity(key), "the machine's disk")
     metadata.write_inode_blocks([root, *nodes])
+    if journal:
+        metadata.write_journal(size)
     metadata.write_tables(layout, root, nodes, [(layout.content, stream.block - layout.content)])
     stream.finish(layout.blocks, key)
 

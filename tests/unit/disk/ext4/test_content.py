@@ -65,13 +65,13 @@ def test_the_blocks_hold_the_pieces(write, pieces):
 
 
 def test_holes_cost_no_blocks_and_part_contiguous_extents(write):
-    assert write(10 * BLOCK)[0] == []
-    assert write(b"x" * BLOCK, b"y" * BLOCK)[0] == [(0, 0, 2)]
-    assert write(b"x", 3 * BLOCK, b"y")[0] == [(0, 2, 1), (3, 3, 1)]
-    assert write(b"x" * BLOCK, 1, b"y")[0] == [(0, 4, 2)]
+    assert write(10 * BLOCK)[0] == ()
+    assert write(b"x" * BLOCK, b"y" * BLOCK)[0] == ((0, 0, 2),)
+    assert write(b"x", 3 * BLOCK, b"y")[0] == ((0, 2, 1), (3, 3, 1))
+    assert write(b"x" * BLOCK, 1, b"y")[0] == ((0, 4, 2),)
 
 
 def test_files_follow_each_other_block_by_block(write):
-    assert write(b"x" * 5000)[0] == [(0, 0, 2)]
-    assert write(b"")[0] == []
-    assert write(b"z")[0] == [(0, 2, 1)]
+    assert write(b"x" * 5000)[0] == ((0, 0, 2),)
+    assert write(b"")[0] == ()
+    assert write(b"z")[0] == ((0, 2, 1),)

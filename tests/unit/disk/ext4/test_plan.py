@@ -4,15 +4,17 @@ from itertools import pairwise
 import pytest
 
 from propolis.disk.ext4.plan import (
-    LAYER_CONTENT,
     before_content,
     behind_content,
     bitmap,
     by_group,
+    content_start,
     without,
 )
-from propolis.disk.ext4.structs import BLOCKS_PER_GROUP, DESCS_PER_BLOCK
+from propolis.disk.ext4.structs import BLOCKS_PER_GROUP
 
+LAYER_CONTENT = content_start(None)
+DESCS_PER_BLOCK = 4096 // 32
 CHANCE = random.Random(1)
 EDGES = [BLOCKS_PER_GROUP * groups + delta for groups in (1, 2, 130) for delta in range(-70, 3)]
 ENDS = [LAYER_CONTENT, 50, *EDGES, *(CHANCE.randrange(20, 1 << 24) for _ in range(60))]
@@ -48,6 +50,25 @@ def test_a_machines_metadata_lies_in_front():
         assert max(start + count for start, count in layout.metadata) == layout.content
         assert size - 64 * 4096 < layout.blocks * 4096 <= size
         assert layout.descriptor_blocks * DESCS_PER_BLOCK >= layout.groups
+
+
+@pytest.mark.parametrize("size", [1 << 30, 8 << 30, 1 << 40, 16 << 40, 64 << 40])
+@pytest.mark.parametrize("inodes", [11, 100_000])
+def test_a_chosen_size_gives_room_behind_the_content(size, inodes):
+    start = content_start(size)
+    layout = behind_content(start + 1000, inodes, size)
+    check(layout)
+    assert layout.blocks * 4096 == size
+    assert layout.descriptor_blocks < start
+    assert layout.groups * layout.inodes_per_group >= inodes
+    assert layout.groups * layout.inodes_per_group < 1 << 32
+
+
+def test_a_size_that_is_too_small_gives_no_layout():
+    assert behind_content(5000, 11, 4096 * 4000) is None
+    assert behind_content(5000, 11, 4096 * 5001) is None
+    assert behind_content(5000, 1_000_000, 4096 * 6000) is None
+    assert behind_content(5000, 11, 4096 * 6000) is not None
 
 
 def test_a_bitmap_has_the_bits_of_the_runs_that_lie_in_it():

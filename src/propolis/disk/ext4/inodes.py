@@ -1,0 +1,121 @@
+"""Inodes as they lie in the inode table. Pure: from a node and what was written for it to 256 bytes.
+
+Follows Documentation/filesystems/ext4/inodes.rst. An image has one time for each file, so all four times are that.
+"""
+
+from collections.abc import Sequence
+
+from propolis.disk.ext4 import extents, structs
+from propolis.disk.ext4.checksum import crc32c
+from propolis.disk.ext4.node import Node, encode_device, encode_time
+from propolis.disk.ext4.structs import (
+    BLOCK_SIZE,
+    EXT4_EXTENTS_FL,
+    EXT4_INDEX_FL,
+    EXT_INIT_MAX_LEN,
+    EXT_MAGIC,
+    EXTENTS_IN_INODE,
+    EXTRA_ISIZE,
+    INODE_CHECKSUM_HI,
+    INODE_CHECKSUM_LO,
+    INODE_SIZE,
+    u16,
+    u64,
+)
+
+_SECTORS = BLOCK_SIZE // 512
+_pack_one_extent = structs.inode_one_extent.pack_into
+_pack_u16 = u16.pack_into
+_pack_u64 = u64.pack
+
+
+class InodeBlocks:
+    """What lies outside the table for single inodes, by inode number."""
+
+    def __init__(self) -> None:
+        self.maps: dict[int, tuple[bytes, int]] = {}
+        """i_block of a file with an extent tree, and the tree's blocks."""
+        self.attributes: dict[int, tuple[bytes, int]] = {}
+        """Attributes in the inode's tail, and the number of the block with more, or 0."""
+        self.indexed: set[int] = set()
+        """Directories with a hash index."""
+
+
+def table(nodes: Sequence[Node | None], first: int, seed: int, blocks: InodeBlocks) -> bytearray:
+    """A part of the inode table: `nodes` have the numbers from `first` on; what is None is reserved or free.
+
+    `seed` is the file system's checksum seed.
+    """
+    made = bytearray(len(nodes) * INODE_SIZE)
+    view = memoryview(made)
+    offset, number = 0, first
+    for node in nodes:
+        if node is not None:
+            _put(made, offset, node, blocks)
+        if node is not None or number < structs.EXT4_GOOD_OLD_FIRST_INO:
+            # the inode's own seed covers its number and a generation of 0
+            checksum = crc32c(seed, _pack_u64(number) + view[offset : offset + INODE_SIZE])
+            _pack_u16(made, offset + INODE_CHECKSUM_LO, checksum & 0xFFFF)
+            if node is not None:
+                _pack_u16(made, offset + INODE_CHECKSUM_HI, checksum >> 16)
+        offset += INODE_SIZE
+        number += 1
+    return made
+
+
+def _put(made: bytearray, offset: int, node: Node, blocks: InodeBlocks) -> None:
+    mode, size, uid, gid, ino = node.mode, node.size, node.uid, node.gid, node.ino
+    seconds, extra = encode_time(node.mtime_ns)
+    links = node.links if node.children is None else _directory_links(node)
+    if len(node.extents) == 1 and not node.xattrs and ino not in blocks.maps:
+        logical, physical, count = node.extents[0]
+        flags = EXT4_EXTENTS_FL | EXT4_INDEX_FL if ino in blocks.indexed else EXT4_EXTENTS_FL
+        _pack_one_extent(
+            made, offset,
+            mode, uid & 0xFFFF, size & 0xFFFFFFFF, seconds, seconds, seconds, 0, gid & 0xFFFF,
+            links, count * _SECTORS, flags, 0,
+            EXT_MAGIC, 1, EXTENTS_IN_INODE, 0, 0, logical, count, physical >> 32, physical & 0xFFFFFFFF,
+            0, 0, size >> 32, 0,
+            0, 0, uid >> 16, gid >> 16, 0, 0,
+            EXTRA_ISIZE, 0, extra, extra, extra, seconds, extra, 0, 0,
+        )  # fmt: skip
+        return
+    block, flags, map_blocks = _block(node, blocks)
+    attributes, attribute_block = blocks.attributes.get(ino, (b"", 0))
+    sectors = (node.blocks + map_blocks + (attribute_block > 0)) * _SECTORS
+    structs.inode.pack_into(
+        made, offset,
+        mode, uid & 0xFFFF, size & 0xFFFFFFFF, seconds, seconds, seconds, 0, gid & 0xFFFF,
+        links, sectors & 0xFFFFFFFF, flags, 0,
+        block,
+        0, attribute_block, size >> 32, 0,
+        sectors >> 32, 0, uid >> 16, gid >> 16, 0, 0,
+        EXTRA_ISIZE, 0, extra, extra, extra, seconds, extra, 0, 0,
+    )  # fmt: skip
+    if attributes:
+        made[offset + structs.inode.size : offset + structs.inode.size + len(attributes)] = attributes
+
+
+def _block(node: Node, blocks: InodeBlocks) -> tuple[bytes, int, int]:
+    """i_block, flags, and how many blocks an extent tree takes."""
+    kind = node.kind
+    if kind in (structs.S_IFREG, structs.S_IFDIR) or node.extents:
+        root, map_blocks = blocks.maps.get(node.ino) or (extents.root(node.extents), 0)
+        return root, EXT4_EXTENTS_FL | (EXT4_INDEX_FL if node.ino in blocks.indexed else 0), map_blocks
+    if kind == structs.S_IFLNK:
+        return node.link, 0, 0
+    if kind in (structs.S_IFCHR, structs.S_IFBLK):
+        return encode_device(*node.device), 0, 0
+    return b"", 0, 0
+
+
+def _directory_links(node: Node) -> int:
+    assert node.children is not None
+    count = 2 + sum([child.children is not None for child in node.children.values()])
+    return count if count <= structs.EXT4_LINK_MAX else 1  # dir_nlink: too many to count
+
+
+def needs_map(node: Node) -> bool:
+    """Whether i_block alone cannot tell where the node's content lies."""
+    extents_ = node.extents
+    return len(extents_) > 1 or (len(extents_) == 1 and extents_[0][2] > EXT_INIT_MAX_LEN)
