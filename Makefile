@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test unit lint format bench constraints clean
+.PHONY: demo test test-full unit lint format bench constraints clean
 
 demo:
 	@$(PYTHON) tools/bootstrap.py run
@@ -12,6 +12,10 @@ demo:
 test:
 	@$(PYTHON) tools/bootstrap.py test
 	$(PYTEST) -q
+
+test-full:
+	@$(PYTHON) tools/bootstrap.py test
+	$(PYTEST) -q -m "heavy or not heavy"
 
 unit:
 	@$(PYTHON) tools/bootstrap.py run

@@ -61,10 +61,9 @@ if sys.platform != "win32":
         return total
 
     def _writev(descriptor: int, views: list[memoryview]) -> int:
-        total = 0
-        while views:
-            written = os.writev(descriptor, views)
-            total += written
+        wanted = total = sum(map(len, views))
+        while (written := os.writev(descriptor, views)) < wanted:
+            wanted -= written
             done = 0
             while done < len(views) and written >= len(views[done]):
                 written -= len(views[done])

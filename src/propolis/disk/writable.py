@@ -1,6 +1,7 @@
 """The writable disk of one machine: empty but for what overlayfs and the guest's init need.
 
-Made in milliseconds whatever its size, as nearly all of it is hole. It has no journal: it goes when its machine goes.
+Made in milliseconds whatever its size, as nearly all of it is hole. Usually without a journal: it goes when its machine
+goes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ def make_writable(
     *,
     layers: Sequence[Path] = (),
     size: int = DEFAULT_SIZE,
+    journal: bool = False,
 ) -> None:
     """Make a disk of about `size` bytes at `path` with `upper/`, `work/` and `files` (name to content) in its root.
 
@@ -51,4 +53,5 @@ def make_writable(
             key=str(path),
             directories={b"upper": root_directory(layers), b"work": Node(S_IFDIR | 0o700)},
             files={name.encode(): data for name, data in files.items()},
+            journal=journal,
         )

@@ -5,7 +5,7 @@ of disks: whether a path leads through a symlink is the sink's concern, which ha
 hashing run ahead of it in threads.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from itertools import chain, cycle
 from typing import BinaryIO, Protocol
@@ -29,8 +29,8 @@ _MAX_ID = 0xFFFFFFFE
 """The greatest owner; one more means "unchanged" to chown(2)."""
 _MAX_MAJOR, _MAX_MINOR = 0xFFF, 0xFFFFF
 _STEP = "unpack layer"
-_DEPTH = 4
-_RING = 16
+_DEPTH = 8
+_RING = 32
 """Buffers: more than can be on their way through two stages of `_DEPTH`."""
 
 _WHITEOUT = b".wh."
@@ -38,6 +38,7 @@ _META = b".wh..wh."
 _OPAQUE = b".wh..wh..opq"
 _OVERLAY_XATTR = b"trusted.overlay."
 
+_FILE, _SYMLINK, _HARDLINK = Kind.FILE, Kind.SYMLINK, Kind.HARDLINK
 _KINDS = {
     tar.DIRECTORY: Kind.DIRECTORY,
     tar.SYMLINK: Kind.SYMLINK,
@@ -79,7 +80,7 @@ class _Unpacking:
         self._tar = tar.TarReader(self._read, str(layer), release=sink.commit)
 
     def run(self) -> None:
-        with closing(Ahead(self._blob.pieces(), _DEPTH)) as pieces:
+        with closing(Ahead(self._blob.pieces(), _DEPTH)) as read, closing(self._hashed(read)) as pieces:
             self._chunks: Iterator[memoryview] = iter(())
             try:
                 with ExitStack() as stages:
@@ -97,6 +98,10 @@ class _Unpacking:
                 f"the content of {self._layer} is not what diff_id {digests.short(self._layer.diff_id)} names",
                 hint="the image contradicts itself; get another copy",
             )
+
+    def _hashed(self, read: Iterator[memoryview]) -> Ahead[memoryview]:
+        """The blob's pieces with their digest taken; for a tar that has a digest of its own, that of its content."""
+        return Ahead(self._blob.hashed(read), _DEPTH)
 
     def _staged(self, pieces: Iterator[memoryview], stages: ExitStack) -> Iterator[memoryview]:
         """The tar's chunks: each stage that has work to do runs in a thread of its own until `stages` is left."""
@@ -116,7 +121,7 @@ class _Unpacking:
         return chunk
 
     def _entries(self) -> None:
-        reader, sink, layer = self._tar, self._sink, self._layer
+        reader, push, layer = self._tar, self._sink.entry, self._layer
         count = 0
         while (member := reader.next()) is not None:
             count += 1
@@ -130,8 +135,8 @@ class _Unpacking:
                 ) from None
             if entry is None:
                 continue
-            sink.entry(entry)
-            if entry.kind is Kind.FILE:
+            push(entry)
+            if entry.size:
                 self._content(member)
 
     def _content(self, member: tar.Member) -> None:
@@ -163,35 +168,33 @@ class _Unpacking:
 
 def _entry(member: tar.Member) -> Entry | None:
     """What `member` means in a layer; None when nothing. ValueError says what is wrong with it."""
-    kind = _KINDS.get(member.typeflag)
+    name, typeflag, mode, uid, gid, mtime_ns, size, link, device, xattrs, _ = member
+    kind = _KINDS.get(typeflag)
     if kind is None:
-        raise ValueError(f"is of unknown type {member.typeflag!r}")
-    name = member.name
+        raise ValueError(f"is of unknown type {typeflag!r}")
     path = clean(name)
-    if kind is Kind.FILE and name.endswith(b"/"):
+    if kind is _FILE and name[-1:] == b"/":
         kind = Kind.DIRECTORY  # how tar marked directories before it had a type for them
+    if kind is not _FILE:
+        size = 0
     if _WHITEOUT in path:
         special = _whiteout(path)
         if special is not None:
-            return special if special.kind is not Kind.FILE else None
+            return special if special.kind is not _FILE else None
     if not path and kind is not Kind.DIRECTORY:
         raise ValueError("stands for the root, which is a directory")
-    if member.uid > _MAX_ID or member.gid > _MAX_ID:
+    if uid > _MAX_ID or gid > _MAX_ID:
         raise ValueError("has an owner that Linux does not know")
-    if member.device[0] > _MAX_MAJOR or member.device[1] > _MAX_MINOR or min(member.device) < 0:
+    if device is not tar.NO_DEVICE and not _is_device(*device):
         raise ValueError("has a device number that Linux does not know")
-    return Entry(
-        kind,
-        path,
-        member.mode,
-        member.uid,
-        member.gid,
-        member.mtime_ns,
-        member.size if kind is Kind.FILE else 0,
-        _link(kind, path, member.link) if kind in (Kind.SYMLINK, Kind.HARDLINK) else b"",
-        member.device,
-        _kept_xattrs(member) if member.xattrs else member.xattrs,
-    )
+    link = _link(kind, path, link) if kind is _SYMLINK or kind is _HARDLINK else b""
+    kept = _kept(xattrs) if xattrs else xattrs
+    # half the time of the named tuple's own constructor
+    return tuple.__new__(Entry, (kind, path, mode, uid, gid, mtime_ns, size, link, device, kept))
+
+
+def _is_device(major: int, minor: int) -> bool:
+    return 0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR
 
 
 def clean(name: bytes) -> bytes:
@@ -200,7 +203,7 @@ def clean(name: bytes) -> bytes:
     Raises:
         ValueError: it climbs above the root, or Linux cannot have such a name.
     """
-    path = name.strip(b"/") if name[:1] == b"/" or name[-1:] == b"/" else name
+    path = (name[2:] if name[:2] == b"./" else name).strip(b"/")
     if path[:1] == b"." or b"/." in path or b"//" in path:
         parts: list[bytes] = []
         for part in path.split(b"/"):
@@ -249,9 +252,9 @@ def _link(kind: Kind, path: bytes, link: bytes) -> bytes:
     return target
 
 
-def _kept_xattrs(member: tar.Member) -> dict[bytes, bytes]:
+def _kept(xattrs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """All but overlayfs's own, which would make the guest's overlayfs take orders from the image."""
-    return {name: value for name, value in member.xattrs.items() if not name.startswith(_OVERLAY_XATTR)}
+    return {name: value for name, value in xattrs.items() if not name.startswith(_OVERLAY_XATTR)}
 
 
 class _Hash(Protocol):
@@ -286,13 +289,15 @@ class _Blob:
         self._count = 0
         self._hash = digests.hasher(layer.digest) if layer.digest else None
 
+    def hashed(self, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+        """The same pieces, their digest taken."""
+        return pieces if self._hash is None else _digested(pieces, self._hash)
+
     def pieces(self) -> Iterator[memoryview]:
         """The bytes in pieces of a chunk's length; each holds until `_RING` more have been taken."""
         ring = [memoryview(bytearray(CHUNK)) for _ in range(min(_RING, self._layer.size // CHUNK + 1))]
         for buffer in cycle(ring):
             filled = self._fill(buffer)
-            if self._hash is not None:
-                self._hash.update(buffer[:filled])
             self._reporter.advance(_STEP, self._layer.diff_id, filled)
             if filled:
                 yield buffer[:filled]

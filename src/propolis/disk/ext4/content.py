@@ -20,10 +20,8 @@ class ContentWriter:
 
     def whole(self, node: Node, view: memoryview) -> None:
         """All of the content of `node` at once, in place of the other calls; its memory as in `data`."""
-        stream = self._stream
-        node.extents = ((0, stream.block, -(-len(view) // BLOCK_SIZE)),)
-        stream.append(view)
-        stream.pad()
+        first, count = self._stream.append_padded(view)
+        node.extents = ((0, first, count),)
 
     def data(self, view: memoryview) -> None:
         """Append bytes; their memory must stay as it is until the stream's commit."""

@@ -1,6 +1,7 @@
 """One inode to be, in memory, while a tree is taken in."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from propolis.disk.ext4.structs import S_IFDIR
 
@@ -62,6 +63,7 @@ class Node:
         return sum(count for _, _, count in self.extents)
 
 
+@lru_cache(maxsize=4096)
 def encode_time(nanoseconds: int) -> tuple[int, int]:
     """The two 32-bit fields of a time: seconds modulo 2^32, and nanoseconds with two more bits of seconds.
 

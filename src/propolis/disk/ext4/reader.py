@@ -19,6 +19,26 @@ _S_IFMT = 0o170000
 _CHUNK = 64
 """Blocks that are read at once."""
 _DEEPEST = 5
+_READ = (
+    structs.EXT4_FEATURE_INCOMPAT_FILETYPE
+    | structs.EXT4_FEATURE_INCOMPAT_EXTENTS
+    | structs.EXT4_FEATURE_INCOMPAT_64BIT
+    | structs.EXT4_FEATURE_INCOMPAT_FLEX_BG
+    | structs.EXT4_FEATURE_INCOMPAT_CSUM_SEED
+)
+_UNREAD = {
+    0x1: "compression",
+    0x4: "a journal to replay",
+    0x8: "a journal device",
+    0x10: "meta_bg",
+    0x100: "mmp",
+    0x400: "ea_inode",
+    0x1000: "dirdata",
+    0x4000: "largedir",
+    0x8000: "inline_data",
+    0x10000: "encryption",
+    0x20000: "casefold",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +80,32 @@ class Reader:
         """
         self._path = path
         self._disk = container.open_disk(path)
-        head = self._disk.read(0, min(BLOCK_SIZE, self._disk.size))
+        try:
+            self._recognise(self._disk.read(0, min(BLOCK_SIZE, self._disk.size)))
+        except BaseException:
+            self._disk.close()
+            raise
+        self.children = lru_cache(maxsize=1024)(self._children)
+
+    def _recognise(self, head: bytes) -> None:
         try:
             fields = structs.super_block_head.unpack_from(head, structs.SB_OFFSET)
-            self._inodes_per_group = fields[10]
-            recognised = fields[15] == structs.EXT4_SUPER_MAGIC and self._inodes_per_group > 0
+            hash_fields = structs.sb_hash.unpack_from(head, structs.SB_OFFSET + structs.SB_HASH_SEED)
         except struct_error:
-            recognised = False
-        if not recognised:
-            self._disk.close()
-            raise DiskError(f"{path} holds no ext4 file system", hint="remove it; it will be made again")
-        self.children = lru_cache(maxsize=1024)(self._children)
+            fields = ()
+        if not fields or fields[15] != structs.EXT4_SUPER_MAGIC or not fields[10]:
+            raise DiskError(f"{self._path} holds no ext4 file system", hint="remove it; it will be made again")
+        unread = fields[29] & ~_READ
+        if unread or fields[6] != structs.LOG_BLOCK_SIZE or fields[26] != INODE_SIZE:
+            what = ", ".join(name for bit, name in _UNREAD.items() if unread & bit) or "other sizes of blocks or inodes"
+            raise DiskError(
+                f"{self._path} holds an ext4 file system with {what}, which cannot be read here",
+                hint="mount it on Linux, or look at it with debugfs",
+            )
+        self._inodes_per_group = fields[10]
+        self._descriptor_size = structs.DESC_SIZE
+        if fields[29] & structs.EXT4_FEATURE_INCOMPAT_64BIT:
+            self._descriptor_size = max(hash_fields[3], structs.DESC_SIZE_64)
 
     def close(self) -> None:
         """Close the disk."""
@@ -79,8 +114,10 @@ class Reader:
     def inode(self, number: int) -> Inode:
         """The inode of that number."""
         group, index = divmod(number - 1, self._inodes_per_group)
-        descriptor = self._bytes(BLOCK_SIZE + group * structs.DESC_SIZE, structs.DESC_SIZE)
-        table = structs.group_desc.unpack(descriptor)[2]
+        descriptor = self._bytes(BLOCK_SIZE + group * self._descriptor_size, self._descriptor_size)
+        table = structs.group_desc.unpack_from(descriptor)[2]
+        if self._descriptor_size > structs.DESC_SIZE:
+            table |= structs.group_desc_high.unpack_from(descriptor, structs.DESC_SIZE)[2] << 32
         raw = self._bytes(table * BLOCK_SIZE + index * INODE_SIZE, INODE_SIZE)
         fields = structs.inode.unpack_from(raw)
         return Inode(

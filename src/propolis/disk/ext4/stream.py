@@ -29,6 +29,18 @@ class BlockStream:
         """Whether the next byte begins a block."""
         return not self._position % BLOCK_SIZE
 
+    def append_padded(self, view: memoryview) -> tuple[int, int]:
+        """Queue whole blocks, the last filled with zeros; returns the first block and their number. As `append`."""
+        length, first = len(view), self._position // BLOCK_SIZE
+        self._views.append(view)
+        missing = -length % BLOCK_SIZE
+        if missing:
+            self._views.append(_ZEROS[:missing])
+        self._position += length + missing
+        if len(self._views) >= _MOST_VIEWS:
+            self.commit()
+        return first, (length + missing) // BLOCK_SIZE
+
     def append(self, view: memoryview | bytes) -> None:
         """Queue bytes; a memoryview's memory must stay as it is until `commit`."""
         views = self._views

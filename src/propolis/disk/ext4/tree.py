@@ -54,7 +54,9 @@ class Tree:
         self._base = base
         self._what = what
         self._lower = lower
-        self._directories: dict[bytes, Node] = {b"": base}
+        self._directories = {b"": base} | {
+            name: child for name, child in (base.children or {}).items() if child.children is not None
+        }
         """Every directory by its path, which goes through no symbolic link."""
         self._late_links: dict[bytes, Entry] = {}
         self.dropped: list[Node] = []
