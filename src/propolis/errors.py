@@ -11,6 +11,7 @@ what to do next. `exit_code` is what the command line exits with (docker's conve
     │   │   └── DigestMismatch              bytes differ from the digest that names them
     │   └── PlatformMismatch                the image is for another architecture or system
     ├── DiskError                      125  a disk cannot be made or read
+    │   ├── DiskDamaged                     the file is not what was written; `path` names it
     │   ├── LayerUnsupported                the layer holds something a disk of ours cannot carry
     │   └── StorageFull                     no room on the host: free some
     ├── KernelError                    125
@@ -31,6 +32,7 @@ what to do next. `exit_code` is what the command line exits with (docker's conve
     └── StateError                     125  the data directory is damaged or of another version
 """
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -79,6 +81,14 @@ class PlatformMismatch(ImageError):
 
 class DiskError(PropolisError):
     """A disk cannot be made or read."""
+
+
+class DiskDamaged(DiskError):
+    """A disk's file is not what was once written to it; `path` names the file."""
+
+    def __init__(self, message: str, *, path: Path, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
 
 
 class LayerUnsupported(DiskError):

@@ -3,13 +3,15 @@
 A layer that leans on those below it (`below` says when) is kept by their diff_ids too.
 
 A disk is written beside its place and renamed, so half of one never counts. Two processes that want the same layer
-make it once: the second waits. A disk whose length is not what its superblock says is put aside and made again.
+make it once: the second waits. A disk whose superblock is broken, or whose length is not what that says, is put aside
+and made again; the latest that were put aside are kept for whoever wants to know why.
 """
 
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from propolis.disk import container
@@ -17,12 +19,25 @@ from propolis.disk.below import Below
 from propolis.disk.ext4.structs import BLOCK_SIZE
 from propolis.disk.ext4.superblock import recorded_size
 from propolis.disk.ext4.writer import WRITER_VERSION, LayerWriter
-from propolis.errors import DiskError, InvalidArgument
-from propolis.host.files import locked, stage, sweep
+from propolis.errors import DiskDamaged, DiskError, InvalidArgument
+from propolis.host.files import STAGE_PREFIX, locked, stage, sweep
 from propolis.spec import DiskFormat
 from propolis.tree import TreeSink
 
+_DAMAGED = "damaged-"
+_KEPT_DAMAGED = 3
+_SECTOR = 512
 _DIFF_ID = re.compile(r"[a-z0-9]+:[0-9a-f]{64,128}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a cache holds; bytes as they are taken from the host, holes not counted."""
+
+    disks: int
+    size: int
+    damaged: int
+    damaged_size: int
 
 
 class LayerCache:
@@ -65,7 +80,7 @@ class LayerCache:
             found = _first_whole(alone, in_chain)
             if found is not None:
                 return found
-            with contextlib.closing(Below(lower)) as below, stage(alone) as staged:
+            with self._damage_put_aside(), contextlib.closing(Below(lower)) as below, stage(alone) as staged:
                 _write(staged.descriptor, diff_ids[-1], disk_format, fill, below)
                 if below.consulted:
                     staged.target = in_chain
@@ -73,6 +88,34 @@ class LayerCache:
             # only now: what a killed writer leaves must be open to whoever sweeps
             staged.target.chmod(0o444)
             return staged.target
+
+    def usage(self) -> Usage:
+        """Count what is there. Others may be adding to it at the same time."""
+        sizes: dict[bool, list[int]] = {False: [], True: []}
+        for path in self._directory.glob("*.*"):
+            if path.suffix[1:] in list(DiskFormat) and not path.name.startswith(STAGE_PREFIX):
+                with contextlib.suppress(FileNotFoundError):
+                    sizes[path.name.startswith(_DAMAGED)].append(_allocated(path))
+        whole, damaged = sizes[False], sizes[True]
+        return Usage(disks=len(whole), size=sum(whole), damaged=len(damaged), damaged_size=sum(damaged))
+
+    def put_aside(self, path: Path) -> None:
+        """Take a disk that turned out to be damaged out of use; the next call of `disk` makes it anew.
+
+        Machines that run from it keep it open on POSIX systems. Nothing happens if it is gone.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            _put_aside(path)
+
+    @contextlib.contextmanager
+    def _damage_put_aside(self) -> Iterator[None]:
+        try:
+            yield
+        except DiskDamaged as error:
+            if error.path.parent == self._directory:
+                self.put_aside(error.path)
+                error.hint = "it was put aside; try again, and it will be made anew"
+            raise
 
     def _path(self, identity: str, disk_format: DiskFormat) -> Path:
         return self._directory / f"{identity.replace(':', '-')}.{WRITER_VERSION}.{disk_format}"
@@ -93,8 +136,18 @@ def _first_whole(alone: Path, in_chain: Path) -> Path | None:
 
 def _put_aside(path: Path) -> None:
     """What is there is damaged, or it would have been used."""
-    if path.exists():
-        path.replace(path.with_name(f"damaged-{path.name}"))
+    if not path.exists():
+        return
+    path.replace(path.with_name(f"{_DAMAGED}{path.name}"))
+    put_aside = sorted(path.parent.glob(f"{_DAMAGED}*"), key=lambda found: found.stat().st_ctime_ns)
+    for old in put_aside[:-_KEPT_DAMAGED]:
+        old.unlink(missing_ok=True)
+
+
+def _allocated(path: Path) -> int:
+    status = path.stat()
+    # Windows has no st_blocks; there, disks have no holes
+    return status.st_blocks * _SECTOR if hasattr(status, "st_blocks") else status.st_size
 
 
 def _is_whole(path: Path) -> bool:

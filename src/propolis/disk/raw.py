@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from propolis.errors import DiskError
+from propolis.errors import DiskDamaged
 
 
 class RawWriter:
@@ -39,7 +39,11 @@ class RawReader:
     def read(self, offset: int, length: int) -> bytes:
         """See `DiskReader.read`."""
         if not 0 <= offset <= self.size - length:
-            raise DiskError(f"the disk {self._path} is damaged", hint="remove it; it will be made again")
+            raise DiskDamaged(
+                f"the disk {self._path} is damaged",
+                path=self._path,
+                hint="remove it; if it is a cached one, it will be made again",
+            )
         self._file.seek(offset)
         return self._file.read(length)
 

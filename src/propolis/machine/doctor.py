@@ -3,6 +3,7 @@
 Nothing is installed, downloaded or changed.
 """
 
+from propolis.disk.cache import LayerCache
 from propolis.errors import PropolisError
 from propolis.guest.binaries import init_path
 from propolis.guest.kernel import foreseen
@@ -23,6 +24,7 @@ def examine() -> list[Check]:
         _kernel(),
         _guest_program(),
         directory_check("cache", cache_directory(), "PROPOLIS_CACHE"),
+        _layer_cache(),
         directory_check("data", data_directory(), "PROPOLIS_DATA"),
         resources_check(),
     ]
@@ -48,6 +50,20 @@ def _kernel() -> Check:
         return Check(name="kernel", verdict=Verdict.OK, found=foreseen(cache_directory(), Architecture.X86_64))
     except PropolisError as error:
         return Check(name="kernel", verdict=Verdict.FAILURE, found=str(error), remedy=error.hint)
+
+
+def _layer_cache() -> Check:
+    directory = cache_directory() / "layers"
+    usage = LayerCache(directory).usage()
+    found = f"{usage.disks} disks, {usage.size >> 20} MiB"
+    if not usage.damaged:
+        return Check(name="layer disks", verdict=Verdict.OK, found=found)
+    return Check(
+        name="layer disks",
+        verdict=Verdict.WARNING,
+        found=f"{found}; {usage.damaged} damaged ones put aside, {usage.damaged_size >> 20} MiB",
+        remedy=f"they were made again; check the host's storage, then remove {directory}/damaged-*",
+    )
 
 
 def _guest_program() -> Check:

@@ -9,7 +9,7 @@ import pytest
 
 from disks import file, other, push, read
 from propolis.disk.cache import LayerCache
-from propolis.errors import InvalidArgument, LayerUnsupported
+from propolis.errors import DiskDamaged, InvalidArgument, LayerUnsupported
 from propolis.host.files import STAGE_PREFIX
 from propolis.spec import DiskFormat
 from propolis.tree import Kind
@@ -163,3 +163,38 @@ def test_nonsense_is_refused_before_any_work(tmp_path):
     with pytest.raises(InvalidArgument, match="vhdx"):
         cache.disk(IDS[:1], DiskFormat.VHDX, simple)
     assert disks(tmp_path) == []
+
+
+def test_the_latest_damaged_disks_are_kept_and_counted(tmp_path):
+    cache = LayerCache(tmp_path)
+    for number in range(5):
+        path = cache.disk([f"sha256:{number:064}"], DiskFormat.RAW, simple)
+        path.unlink()
+        path.write_bytes(b"damaged")
+        cache.disk([f"sha256:{number:064}"], DiskFormat.RAW, simple)
+    left = sorted(path.name for path in tmp_path.glob("damaged-*"))
+    assert [name[len("damaged-sha256-") :][:64] for name in left] == [f"{number:064}" for number in (2, 3, 4)]
+    usage = cache.usage()
+    assert (usage.disks, usage.damaged) == (5, 3)
+    assert 5 * 20_000 < usage.size < 5 * 200_000
+    assert 0 < usage.damaged_size < 100_000
+
+
+def test_an_empty_cache_has_nothing(tmp_path):
+    assert LayerCache(tmp_path / "missing").usage().disks == 0
+
+
+def test_a_lower_disk_that_turns_out_to_be_damaged_is_put_aside(tmp_path):
+    """Its superblock is whole, its tree is not: nothing but its use shows it."""
+    cache = LayerCache(tmp_path)
+    lower = cache.disk(IDS[:1], DiskFormat.RAW, simple)
+    lower.chmod(0o644)
+    with lower.open("r+b") as file:
+        file.seek(17 * 4096)
+        file.write(b"\xff" * (lower.stat().st_size - 17 * 4096))
+    with pytest.raises(DiskDamaged, match="damaged") as caught:
+        cache.disk(IDS[:2], DiskFormat.RAW, leaning, lambda: [lower])
+    assert "put aside" in caught.value.hint
+    assert not lower.exists()
+    assert cache.disk(IDS[:1], DiskFormat.RAW, simple) == lower
+    cache.disk(IDS[:2], DiskFormat.RAW, leaning, lambda: [lower])

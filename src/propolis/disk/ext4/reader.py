@@ -13,7 +13,7 @@ from propolis.disk import container
 from propolis.disk.ext4 import structs, xattrs
 from propolis.disk.ext4.node import Extent, decode_time
 from propolis.disk.ext4.structs import BLOCK_SIZE, INODE_SIZE
-from propolis.errors import DiskError
+from propolis.errors import DiskDamaged, DiskError
 
 _S_IFMT = 0o170000
 _CHUNK = 64
@@ -94,7 +94,11 @@ class Reader:
         except struct_error:
             fields = ()
         if not fields or fields[15] != structs.EXT4_SUPER_MAGIC or not fields[10]:
-            raise DiskError(f"{self._path} holds no ext4 file system", hint="remove it; it will be made again")
+            raise DiskDamaged(
+                f"{self._path} holds no ext4 file system",
+                path=self._path,
+                hint="name another file; if it is a cached disk, remove it",
+            )
         unread = fields[29] & ~_READ
         if unread or fields[6] != structs.LOG_BLOCK_SIZE or fields[26] != INODE_SIZE:
             what = ", ".join(name for bit, name in _UNREAD.items() if unread & bit) or "other sizes of blocks or inodes"
@@ -197,6 +201,10 @@ class Reader:
     def _bytes(self, offset: int, length: int) -> bytes:
         return self._disk.read(offset, length)
 
-    def damaged(self) -> DiskError:
+    def damaged(self) -> DiskDamaged:
         """The error that says so."""
-        return DiskError(f"the disk {self._path} is damaged", hint="remove it; it will be made again")
+        return DiskDamaged(
+            f"the disk {self._path} is damaged",
+            path=self._path,
+            hint="remove it; if it is a cached one, it will be made again",
+        )
