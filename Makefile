@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-full unit lint format bench constraints clean
+.PHONY: demo test test-full unit lint format bench bench-disks constraints clean
 
 demo:
 	@$(PYTHON) tools/bootstrap.py run
@@ -39,6 +39,10 @@ format:
 bench:
 	@$(PYTHON) tools/bootstrap.py test
 	PYTHONPATH=tools $(BIN)/python bench/bench.py
+
+bench-disks:
+	@$(PYTHON) tools/bootstrap.py test
+	PYTHONPATH=tools $(BIN)/python bench/conversion.py
 
 constraints:
 	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host \
