@@ -29,7 +29,8 @@ ORIGIN = b"trusted.overlay.origin"
 """Empty: there may be whiteouts in the directory, so overlayfs has to look even if it lies in one layer alone."""
 _OVERLAY = (b"trusted.overlay.", b"user.overlay.")
 _MOST_LINKS_FOLLOWED = 40
-_FILE, _HARDLINK, _WHITEOUT, _OPAQUE_MARK = Kind.FILE, Kind.HARDLINK, Kind.WHITEOUT, Kind.OPAQUE
+_FILE, _SYMLINK, _HARDLINK = Kind.FILE, Kind.SYMLINK, Kind.HARDLINK
+_WHITEOUT, _OPAQUE_MARK = Kind.WHITEOUT, Kind.OPAQUE
 _TYPES = (S_IFREG, S_IFDIR, S_IFLNK, 0, S_IFCHR, S_IFBLK, S_IFIFO)
 """By `Kind`: an enumeration's members are slow keys."""
 
@@ -151,12 +152,10 @@ class Tree:
             if size > MAX_FILE:
                 raise LayerUnsupported(f"{self._what}: {shown(path)} is larger than {MAX_FILE >> 40} TiB")
             node.size = size
-        elif link:
-            if len(link) > MAX_SYMLINK:
-                raise ImageInvalid(f"{self._what}: the target of the symbolic link {shown(path)} is too long")
+        elif kind is _SYMLINK:
+            if not 0 < len(link) <= MAX_SYMLINK:
+                raise ImageInvalid(f"{self._what}: the target of the symbolic link {shown(path)} is empty or too long")
             node.mode, node.link, node.size = S_IFLNK | 0o777, link, len(link)
-        elif kind is Kind.SYMLINK:
-            raise ImageInvalid(f"{self._what}: the target of the symbolic link {shown(path)} is empty")
         elif kind is not Kind.DIRECTORY:
             if not is_device(*device):
                 raise LayerUnsupported(f"{self._what}: {shown(path)} has a device number that Linux does not know")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from propolis.disk.base import DiskWriter, FileSystemOptions
 from propolis.disk.ext4 import plan
-from propolis.disk.ext4.content import ContentWriter
+from propolis.disk.ext4.content import WINDOW, ContentWriter
 from propolis.disk.ext4.metadata import MetadataWriter, number_inodes
 from propolis.disk.ext4.node import Node, shown
 from propolis.disk.ext4.stream import BlockStream
@@ -79,7 +79,7 @@ class LayerWriter:
     def data(self, view: memoryview) -> None:
         """See `TreeSink.data`."""
         length = len(view)
-        if length == self._left and not self._begun and self._node is not None:
+        if length == self._left < WINDOW and not self._begun and self._node is not None:
             self._content.whole(self._node, view)
             self._node = None
         elif length:

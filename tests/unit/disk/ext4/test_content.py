@@ -75,3 +75,26 @@ def test_files_follow_each_other_block_by_block(write):
     assert write(b"x" * 5000)[0] == ((0, 0, 2),)
     assert write(b"")[0] == ()
     assert write(b"z")[0] == ((0, 2, 1),)
+
+
+WINDOW = 65536
+
+
+@pytest.mark.parametrize("cut", [1 << 20, WINDOW, 5000, 4096])
+@pytest.mark.parametrize(
+    ("content", "blocks"),
+    [
+        (bytes(WINDOW), 0),
+        (bytes(WINDOW - 1), 0),
+        (bytes(3 * WINDOW + 100), 0),
+        (b"x" + bytes(3 * WINDOW), 16),
+        (bytes(WINDOW) + b"x", 1),
+        (bytes(100) + b"x" + bytes(WINDOW), 16),
+        (b"x" * 5000 + bytes(10 * WINDOW) + b"y" * 5000, 16 + 16),
+        (b"x" * WINDOW + bytes(4096) + b"y" * WINDOW, 33),
+    ],
+)
+def test_long_runs_of_zeros_become_holes_however_they_are_cut(write, content, blocks, cut):
+    extents, shown = write(*(content[at : at + cut] for at in range(0, len(content), cut)))
+    assert shown.rstrip(b"\0") == content.rstrip(b"\0")
+    assert sum(count for _, _, count in extents) <= blocks

@@ -77,7 +77,7 @@ def test_a_linked_file_of_a_lower_layer_is_copied_piece_by_piece(tmp_path):
 def test_a_layer_larger_than_a_disk_holds_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "most_content", lambda _: 64)
     with pytest.raises(LayerUnsupported, match="layer it unpacks to more"):
-        write(tmp_path / "disk", [file(b"f", bytes(64 * 4096))])
+        write(tmp_path / "disk", [file(b"f", b"x" * (64 * 4096))])
 
 
 def test_nothing_is_taken_for_a_file_system_before_finish(tmp_path):
