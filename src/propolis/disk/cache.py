@@ -154,6 +154,7 @@ def _is_whole(path: Path) -> bool:
     """Whether the disk is there, and as long as its own superblock says."""
     try:
         with contextlib.closing(container.open_disk(path)) as disk:
-            return recorded_size(disk.read(0, min(BLOCK_SIZE, disk.size))) == disk.size
+            size = recorded_size(disk.read(0, min(BLOCK_SIZE, disk.size)))
+            return size is not None and disk.size == container.size_in(container.format_of(path), size)
     except (FileNotFoundError, DiskError):
         return False

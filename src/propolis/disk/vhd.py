@@ -31,6 +31,25 @@ def disk_size(path: Path) -> int | None:
     return length - SECTOR if len(last) == SECTOR and last.startswith(c_vhd.COOKIE) else None
 
 
+def faults(path: Path) -> list[str]:
+    """What is wrong with the footer of a fixed VHD."""
+    with path.open("rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        file.seek(length - SECTOR)
+        last = file.read(SECTOR)
+    fields = c_vhd.footer.unpack(last)
+    found = []
+    if fields[14] != ~sum(last[: c_vhd.CHECKSUM_OFFSET] + last[c_vhd.CHECKSUM_OFFSET + 4 :]) & 0xFFFFFFFF:
+        found.append("the footer has a wrong checksum")
+    if fields[1] & c_vhd.FEATURES_RESERVED == 0 or fields[2] != c_vhd.FILE_FORMAT_VERSION:
+        found.append("the footer is of an unknown version")
+    if fields[13] != c_vhd.DISK_TYPE_FIXED:
+        found.append(f"the disk is of type {fields[13]}, not fixed")
+    if fields[9] != length - SECTOR:
+        found.append(f"the footer tells of {fields[9]} bytes, but {length - SECTOR} are there")
+    return found
+
+
 def footer(size: int, key: str) -> bytes:
     """The footer of a disk of `size` bytes, a multiple of 512; `key` tells it from other disks."""
     cylinders, heads, sectors = geometry(size)

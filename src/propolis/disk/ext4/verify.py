@@ -7,6 +7,7 @@ and descriptors, inodes (`verify_inodes`), directories (`verify_directories`), l
 Memory: a bit for each block of groups that are in use, some 200 bytes for each inode in use.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,7 +18,6 @@ from propolis.disk.ext4.node import shown
 from propolis.disk.ext4.verify_directories import DirectoryJudge
 from propolis.disk.ext4.verify_inodes import BlockMap, InodeJudge
 from propolis.disk.ext4.verify_superblock import MOST_FAULTS, MOST_INODES, Enough, Findings, Geometry
-from propolis.errors import DiskError
 
 __all__ = ["MOST_FAULTS", "faults"]
 
@@ -84,6 +84,7 @@ class _Judge:
     def __init__(self, disk: DiskReader, geometry: Geometry, findings: Findings) -> None:
         self._disk = disk
         self._geometry = geometry
+        self._findings = findings
         self._add = findings.add
         self._used = BlockMap(geometry)
         self._own: dict[int, int] = {}
@@ -128,9 +129,8 @@ class _Judge:
         geometry = self._geometry
         if geometry.has_checksums:
             blank = number.to_bytes(4, "little") + raw[:at] + b"\0\0" + raw[at + 2 :]
-            if crc32c(geometry.seed, blank) & 0xFFFF != low[12]:
+            if crc32c(geometry.seed, blank) & 0xFFFF != low[11]:
                 self._add(f"group {number}: wrong checksum of its descriptor")
-        uninitialised = low[6] & structs.EXT4_BG_INODE_UNINIT
         group = _Group(
             low[0] | high[0] << 32,
             low[1] | high[1] << 32,
@@ -141,15 +141,128 @@ class _Judge:
             low[6],
             low[8] | high[8] << 16,
             low[9] | high[9] << 16,
-            geometry.inodes_per_group if uninitialised else low[11] | high[6] << 16,
+            self._unused_inodes(low[10] | high[6] << 16, bool(low[6] & structs.EXT4_BG_INODE_UNINIT)),
         )
         if group.flags & ~_KNOWN_FLAGS or group.unused_inodes > geometry.inodes_per_group:
             self._add(f"group {number}: a damaged descriptor")
             raise Enough
         return group
 
+    def _unused_inodes(self, told: int, uninitialised: bool) -> int:
+        """How many at the end of a group were never used; only descriptors with checksums can say."""
+        if not self._geometry.has_checksums:
+            return 0
+        return self._geometry.inodes_per_group if uninitialised else told
+
     def inodes(self, groups: list[_Group]) -> InodeJudge:
         """Judge all inodes."""
-        geometry = self._geometry
-        inodes = InodeJudge(self._disk, geometry, self._used, Findings_of(self._add))
+        per_group = self._geometry.inodes_per_group
+        inodes = InodeJudge(self._disk, self._geometry, self._used, self._findings)
+        for number, group in enumerate(groups):
+            inodes.table(number * per_group + 1, group.inode_table, per_group - group.unused_inodes)
+        inodes.finish()
         return inodes
+
+    def links(self, inodes: InodeJudge, directories: DirectoryJudge) -> None:
+        """Judge what all directories together say of inodes."""
+        geometry, root = self._geometry, structs.EXT4_ROOT_INO
+        reached = {root}
+        for ino in inodes.directories:
+            above = directories.parents.get(ino, root if ino == root else 0)
+            if directories.dotdots.get(ino, above) != above:
+                self._add(f"a directory whose .. leads to inode {directories.dotdots[ino]}, not to {above}", ino)
+            if not _reaches(ino, directories.parents, reached):
+                self._add("a directory that no path leads to", ino)
+        for ino, mode in inodes.modes.items():
+            found, told = directories.references[ino], mode >> 16
+            if (ino < geometry.first_ino and ino != root) or ino == geometry.orphan_file_ino:
+                continue
+            if mode & 0o170000 == structs.S_IFDIR and found > structs.EXT4_LINK_MAX:
+                found = 1  # more than can be counted (dir_nlink)
+            if told != found:
+                self._add(f"counts {told} links, has {found}", ino)
+        if not any(where == (root, b"lost+found") for where in directories.names.values()):
+            self._add("there is no directory lost+found in the root")
+
+    def bitmaps(self, groups: list[_Group], inodes: InodeJudge) -> None:
+        """Judge bitmaps, and what is counted by them."""
+        geometry = self._geometry
+        used_inodes: dict[int, list[int]] = {}
+        used_directories: Counter[int] = Counter()
+        for ino in (*range(1, geometry.first_ino), *inodes.modes):
+            group, index = divmod(ino - 1, geometry.inodes_per_group)
+            used_inodes.setdefault(group, []).append(index)
+        for ino in inodes.directories:
+            used_directories[(ino - 1) // geometry.inodes_per_group] += 1
+        free_blocks = free_inodes = 0
+        for number, group in enumerate(groups):
+            blocks = self._block_bitmap(number, group)
+            free = self._inode_bitmap(number, group, used_inodes.get(number, []))
+            counted = blocks, free, used_directories[number]
+            told = group.free_blocks, group.free_inodes, group.directories
+            if told != counted:
+                self._add(f"group {number}: counts {told} free blocks, free inodes, directories; has {counted}")
+            free_blocks += blocks
+            free_inodes += free
+        if (geometry.free_blocks, geometry.free_inodes) != (free_blocks, free_inodes):
+            total = f"{geometry.free_blocks} free blocks and {geometry.free_inodes} free inodes"
+            self._add(f"superblock: counts {total}, the groups have {free_blocks} and {free_inodes}")
+
+    def _block_bitmap(self, number: int, group: _Group) -> int:
+        """Judge it; returns how many blocks are free."""
+        geometry = self._geometry
+        start, end = geometry.group_range(number)
+        used = self._used.groups.get(number, 0)
+        if group.flags & structs.EXT4_BG_BLOCK_UNINIT and geometry.has_checksums:
+            if used != self._own.get(number, 0):
+                self._add(f"group {number}: marked as never used, but files have blocks of it")
+        else:
+            length = geometry.blocks_per_group // 8
+            self._bitmap(number, "block", group.block_bitmap, length, used, end - start, group.block_checksum)
+        return end - start - used.bit_count()
+
+    def _inode_bitmap(self, number: int, group: _Group, used: list[int]) -> int:
+        """Judge it; returns how many inodes are free."""
+        geometry = self._geometry
+        count = geometry.inodes_per_group
+        bits = bytearray(-(-count // 8))
+        for index in used:
+            bits[index >> 3] |= 1 << (index & 7)
+        whole = int.from_bytes(bits, "little")
+        if not group.flags & structs.EXT4_BG_INODE_UNINIT or not geometry.has_checksums:
+            self._bitmap(number, "inode", group.inode_bitmap, count // 8, whole, count, group.inode_checksum)
+        return count - whole.bit_count()
+
+    def _bitmap(self, number: int, what: str, block: int, length: int, used: int, count: int, checksum: int) -> None:
+        """Compare a bitmap of `count` bits with those in use; `length` of its bytes are in the checksum."""
+        size = self._geometry.block_size
+        data = self._disk.read(block * size, size)
+        if self._geometry.has_checksums:
+            mask = 0xFFFFFFFF if self._geometry.desc_size > structs.DESC_SIZE else 0xFFFF
+            if crc32c(self._geometry.seed, data[:length]) & mask != checksum:
+                self._add(f"group {number}: wrong checksum of the {what} bitmap")
+        bits = int.from_bytes(data, "little")
+        differing = (bits ^ used) & (1 << count) - 1
+        if differing:
+            first = (differing & -differing).bit_length() - 1
+            state = "in use" if used >> first & 1 else "free"
+            self._add(
+                f"group {number}: the {what} bitmap is wrong for {differing.bit_count()} of {count}, "
+                f"the first is number {first}, which is {state}"
+            )
+        if bits >> count != (1 << 8 * size - count) - 1:
+            self._add(f"group {number}: the {what} bitmap has free bits behind its end")
+
+
+def _reaches(ino: int, parents: dict[int, int], reached: set[int]) -> bool:
+    """Whether a way up ends at the root; all on it are then added to `reached`."""
+    way: list[int] = []
+    seen = set()
+    while ino not in reached:
+        if ino in seen or ino not in parents:
+            return False
+        seen.add(ino)
+        way.append(ino)
+        ino = parents[ino]
+    reached.update(way)
+    return True

@@ -184,7 +184,9 @@ class DirectoryJudge:
             self._add("blocks of the directory that its index does not have", ino)
         return ranges, version
 
-    def _index_entries(self, ino: int, directory: Directory, number: int, node: bytes, low: int) -> list[tuple[int, int]]:
+    def _index_entries(
+        self, ino: int, directory: Directory, number: int, node: bytes, low: int
+    ) -> list[tuple[int, int]]:
         """What a node of the index says: from which hash on, in which block; none where it is damaged."""
         head = _NODE_HEAD if number else _ROOT_HEAD
         has_checksums = self._geometry.has_checksums

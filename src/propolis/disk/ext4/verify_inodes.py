@@ -32,7 +32,15 @@ _BAD_INO, _RESIZE_INO = 1, 7
 _INDEX, _EXTENTS, _HUGE = 0x1000, 0x80000, 0x40000
 _UNKNOWN_FLAGS = 0x800 | 0x100000 | 0x200000 | 0x10000000 | 0x40000000
 """Encrypted, verity, with attributes in inodes, with data in the inode, with folded names."""
-_KINDS = {structs.S_IFIFO, structs.S_IFCHR, structs.S_IFDIR, structs.S_IFBLK, structs.S_IFREG, structs.S_IFLNK, 0o140000}
+_KINDS = {
+    structs.S_IFIFO,
+    structs.S_IFCHR,
+    structs.S_IFDIR,
+    structs.S_IFBLK,
+    structs.S_IFREG,
+    structs.S_IFLNK,
+    0o140000,
+}
 _JOURNAL_SEQUENCE_AND_START = Struct(">2I")
 
 
@@ -146,9 +154,9 @@ class InodeJudge:
         if not links and ino != _BAD_INO:
             if mode and not fields[6]:
                 self._add("not in use, but never removed", ino)
-            return
+            return None
         if ino == _BAD_INO:
-            return
+            return None
         self.modes[ino] = mode | links << 16
         if ino == _RESIZE_INO:
             return self._resize_inode(fields[12])
@@ -181,7 +189,9 @@ class InodeJudge:
         sectors = fields[9] | fields[17] << 32
         unit = self._geometry.block_size if flags & _HUGE else 512
         if sectors * unit != (mapped.blocks + own) * self._geometry.block_size:
-            self._add(f"counts {sectors * unit} bytes of blocks, has {(mapped.blocks + own) * self._geometry.block_size}", ino)
+            self._add(
+                f"counts {sectors * unit} bytes of blocks, has {(mapped.blocks + own) * self._geometry.block_size}", ino
+            )
         if flags & _INDEX and kind != structs.S_IFDIR:
             self._add("has an index, but is no directory", ino)
         if kind == structs.S_IFDIR:
@@ -288,7 +298,7 @@ class InodeJudge:
 
     def _attributes_in(self, ino: int, raw: bytes) -> None:
         if len(raw) == structs.GOOD_OLD_INODE_SIZE:
-            return
+            return None
         extra = int.from_bytes(raw[128:130], "little")
         if extra % 4 or not 4 <= extra <= len(raw) - structs.GOOD_OLD_INODE_SIZE:
             return self._add("a wrong size of the additional fields", ino)

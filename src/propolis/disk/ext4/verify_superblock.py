@@ -39,7 +39,7 @@ _SB_CHECKSUM_SEED = 0x270
 _SB_ORPHAN_FILE_INUM = 0x280
 
 
-class Enough(Exception):  # noqa: N818 - no error: whoever adds the last fault stops
+class Enough(Exception):
     """There are as many faults as are told."""
 
 
@@ -142,7 +142,9 @@ def judge(disk: DiskReader, findings: Findings) -> Geometry | None:
         findings.add("there is no ext4 superblock")
         return None
     compat, incompat, ro_compat = features = fields[28:31]
-    if ro_compat & RO_COMPAT_METADATA_CSUM and crc32c(INITIAL, raw[: structs.SB_CHECKSUM]) != _u32(raw, structs.SB_CHECKSUM):
+    if ro_compat & RO_COMPAT_METADATA_CSUM and crc32c(INITIAL, raw[: structs.SB_CHECKSUM]) != _u32(
+        raw, structs.SB_CHECKSUM
+    ):
         findings.add("superblock: wrong checksum")
     if incompat & INCOMPAT_RECOVER:
         findings.add("the journal holds changes that are not in their places yet; mount the disk once")
@@ -167,7 +169,9 @@ def _geometry(raw: bytes, fields: tuple[int, ...], disk_size: int, findings: Fin
     log, first_block, per_group, inodes_per_group = fields[6], fields[5], fields[8], fields[10]
     high = structs.sb_high.unpack_from(raw, structs.SB_BLOCKS_HI)
     is_64bit = bool(fields[29] & INCOMPAT_64BIT)
-    blocks, reserved, free = (low | (upper << 32 if is_64bit else 0) for low, upper in zip(fields[1:4], high, strict=True))
+    blocks, reserved, free = (
+        low | (upper << 32 if is_64bit else 0) for low, upper in zip(fields[1:4], high, strict=True)
+    )
     desc_size = _u16(raw, _SB_DESC_SIZE)
     inode_size, first_ino = fields[26], fields[25]
     block_size = 1024 << min(log, 6)
