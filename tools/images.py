@@ -148,7 +148,8 @@ def _make_debian(directory: Path) -> None:
 
 
 def _mmdebstrap(target: Path, *packages: str) -> None:
-    _run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", "bookworm", target)
+    include = (f"--include={','.join(packages)}",) if packages else ()
+    _run("mmdebstrap", "--quiet", "--variant=minbase", *include, "bookworm", target)
 
 
 def _make_toolchain(directory: Path) -> None:

@@ -329,7 +329,7 @@ class _Wrong(Exception):
 def _checksum_fits(data: bytes) -> bool:
     at = c_vhdx.CHECKSUM_OFFSET
     blank = data[:at] + bytes(4) + data[at + 4 :]
-    return crc32c(INITIAL, blank) ^ INITIAL == c_vhdx.u32.unpack_from(data, at)[0]
+    return crc32c(INITIAL, blank) ^ INITIAL == int.from_bytes(data[at : at + 4], "little")
 
 
 def _overlaps(places: list[tuple[int, int, str]]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from propolis.spec import Architecture, Disk, DiskFormat, VMConfig
 AGENT_PORT = "propolis.agent.0"
 """Name of the virtio-serial port that the guest's agent looks for."""
 
-BLOCK_DRIVERS = {DiskFormat.RAW: "raw", DiskFormat.VHD: "vpc"}
+BLOCK_DRIVERS = {DiskFormat.RAW: "raw", DiskFormat.VHD: "vpc", DiskFormat.VHDX: "vhdx"}
 """QEMU's name for each container we attach."""
 
 PID_FILE = "vmm.pid"
