@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 import images
+import zoo
 
 
 @pytest.fixture(scope="session")
@@ -15,9 +16,25 @@ def busybox_image():
 
 @pytest.fixture(scope="session")
 def debian_image():
+    _can_make_images()
+    return images.debian()
+
+
+@pytest.fixture(scope="session")
+def toolchain_image():
+    _can_make_images()
+    return images.toolchain()
+
+
+@pytest.fixture(scope="session")
+def zoo_image(tmp_path_factory):
+    """Two layers with whatever is odd, as far as umoci takes it; made anew for each run."""
+    return zoo.image(tmp_path_factory.mktemp("zoo"))
+
+
+def _can_make_images():
     if os.geteuid() != 0:
         pytest.skip("making a Debian image with mmdebstrap and umoci needs root")
     missing = [tool for tool in ("mmdebstrap", "umoci", "setcap", "setfattr") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
-    return images.debian()

@@ -24,11 +24,15 @@ RUN_PACKAGES = {
     "dpkg": "/usr/bin/dpkg-deb",
 }
 TEST_PACKAGES = RUN_PACKAGES | {
+    "7zip": "/usr/bin/7zz",
     "attr": "/usr/bin/getfattr",
     "cpio": "/usr/bin/cpio",
+    "cryptsetup-bin": "/sbin/veritysetup",
     "e2fsprogs": "/sbin/e2fsck",
+    "erofs-utils": "/usr/bin/mkfs.erofs",
     "kmod": "/sbin/modprobe",
     "libcap2-bin": "/sbin/setcap",
+    "libvhdi-utils": "/usr/bin/vhdiinfo",
     "mmdebstrap": "/usr/bin/mmdebstrap",
     "mount": "/bin/mount",
     "qemu-utils": "/usr/bin/qemu-img",

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 import propolis
-from propolis.disk.container import WRITABLE_FORMATS, faults, format_of
+from propolis.disk.container import faults, format_of
 from propolis.hypervisor.qemu.backend import QemuBackend
+from propolis.spec import DiskFormat
 
 
-@pytest.mark.parametrize("disk_format", WRITABLE_FORMATS)
+@pytest.mark.parametrize("disk_format", DiskFormat)
 def test_the_guest_boots_from_each_container(debian_image, disk_format, monkeypatch, tmp_path, data_directory):
     monkeypatch.setenv("PROPOLIS_CACHE", str(tmp_path))
     first = replace(QemuBackend.capabilities, disk_formats=(disk_format,))

@@ -20,6 +20,7 @@ from propolis.cli.render import show_error
 from propolis.errors import PropolisError
 
 COMMANDS = {
+    "disk": "make disk files of images, tars and directories; look into them",
     "doctor": "what works on this host, why not, and what to do",
     "run": "run an image as a microVM",
 }

@@ -22,10 +22,13 @@ def show_error(message: str, hint: str) -> None:
         print(f"  hint: {_one_line(hint)}", file=sys.stderr)
 
 
+def printable(text: str) -> str:
+    """Text from images, disks and guests may hold anything; a terminal must not be steered by it."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def _one_line(text: str) -> str:
-    """Text from images and guests may hold anything; a terminal must not be steered by it."""
-    flat = " ".join(text.split())
-    return "".join(character if character.isprintable() else "?" for character in flat)
+    return printable(" ".join(text.split()))
 
 
 def _columns() -> int:

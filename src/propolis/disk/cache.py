@@ -60,14 +60,13 @@ class LayerCache:
         bottom first; it is asked only if the layer turns out to depend on them.
 
         Raises:
-            InvalidArgument: no diff_id, or a container that cannot be written.
+            InvalidArgument: no diff_id.
             LayerUnsupported, ImageInvalid: the tree cannot become a disk; the message names layer and entry.
             StorageFull: no room on the host.
             Whatever `fill` and `lower` raise. Nothing is left of a disk that was not finished.
         """
         if not diff_ids or not all(map(_DIFF_ID.fullmatch, diff_ids)):
             raise InvalidArgument(f"{str(diff_ids)[:100]} are not diff_ids")
-        container.check(disk_format)
         alone = self._path(diff_ids[-1], disk_format)
         # named as the image specification names a stack of layers: by what identifies all of it
         chain = hashlib.sha256(" ".join(diff_ids).encode()).hexdigest()

@@ -8,21 +8,7 @@ from propolis.disk.base import DiskReader, DiskWriter
 from propolis.disk.raw import RawReader, RawWriter
 from propolis.disk.vhdx import VhdxWriter, rounded
 from propolis.disk.vhdx_reader import VhdxReader
-from propolis.errors import InvalidArgument
 from propolis.spec import DiskFormat
-
-WRITABLE_FORMATS = (DiskFormat.RAW, DiskFormat.VHD, DiskFormat.VHDX)
-"""The containers that can be written."""
-
-
-def check(disk_format: DiskFormat) -> None:
-    """Refuse a container that cannot be written, before any work.
-
-    Raises:
-        InvalidArgument: it cannot be written.
-    """
-    if disk_format not in WRITABLE_FORMATS:
-        raise InvalidArgument(f"{disk_format} disks cannot be written", hint=f"choose {' or '.join(WRITABLE_FORMATS)}")
 
 
 def create(descriptor: int, disk_format: DiskFormat) -> DiskWriter:

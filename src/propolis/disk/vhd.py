@@ -9,15 +9,26 @@ from pathlib import Path
 
 from propolis.disk import c_vhd
 from propolis.disk.raw import RawWriter
+from propolis.errors import InvalidArgument
 
 SECTOR = 512
+MOST_SIZE = 2040 << 30
+"""Bytes, as Windows has it."""
 
 
 class VhdWriter(RawWriter):
     """A raw disk that gets its footer at the end; see `base.DiskWriter`."""
 
     def finish(self, size: int, key: str) -> None:
-        """See `DiskWriter.finish`."""
+        """See `DiskWriter.finish`.
+
+        Raises:
+            InvalidArgument: a VHD cannot be that large.
+        """
+        if size > MOST_SIZE:
+            raise InvalidArgument(
+                f"a VHD holds at most {MOST_SIZE >> 30} GiB, not {size >> 30}", hint="choose vhdx, or a smaller size"
+            )
         super().finish(size, key)
         self.write(size, [memoryview(footer(size, key))])
 

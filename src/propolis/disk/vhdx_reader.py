@@ -188,11 +188,9 @@ class VhdxReader:
         if self._length % MIB:
             yield f"the file's length of {self._length} bytes is not a multiple of 1 MiB"
         taken = [(0, MIB, "the headers"), (self._current.log_offset, self._current.log_length, "the log")]
-        for region, (offset, length, required) in whole[0].items():
+        for region, (offset, length, _) in whole[0].items():
             name = {c_vhdx.BAT_REGION: "the BAT", c_vhdx.METADATA_REGION: "the metadata"}.get(region, "another region")
             taken.append((offset, length, name))
-            if not required and region in (c_vhdx.BAT_REGION, c_vhdx.METADATA_REGION):
-                yield f"{name} is not marked as required"
         yield from self._metadata_faults()
         yield from self._bat_faults(taken)
 
@@ -243,8 +241,6 @@ class VhdxReader:
                 yield f"block {number} has the state {state}, which it cannot have"
             elif offset:
                 yield f"block {number} has a place, but is absent"
-            elif self._flags & c_vhdx.LEAVE_BLOCK_ALLOCATED:
-                yield f"block {number} is absent, but the disk is fixed"
         for bitmap in range(self._ratio, len(self._bat) // 8, self._ratio + 1):
             if c_vhdx.u64.unpack_from(self._bat, 8 * bitmap)[0]:
                 yield f"sector bitmap {bitmap // (self._ratio + 1)} is in use, but there is no parent"

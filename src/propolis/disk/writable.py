@@ -35,10 +35,9 @@ def make_writable(
     `upper/` has the attributes of the root that `layers` (bottom first) show, as overlayfs takes the root's from it.
 
     Raises:
-        InvalidArgument: a container that cannot be written, a size out of range, or files that it has no room for.
+        InvalidArgument: a size out of range, or files that it has no room for.
         StorageFull: no room on the host.
     """
-    container.check(disk_format)
     if not LEAST_SIZE <= size <= MOST_SIZE:
         raise InvalidArgument(
             f"a writable disk of {size} bytes cannot be made",

@@ -7,7 +7,9 @@ hashing run ahead of it in threads.
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from itertools import chain, cycle
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from propolis.errors import DigestMismatch, ImageError, ImageInvalid
@@ -15,7 +17,7 @@ from propolis.image import digest as digests
 from propolis.image import tar
 from propolis.image.ahead import Ahead
 from propolis.image.compression import CHUNK, MAGIC_LENGTH, Compression, chunks, sniff
-from propolis.image.manifest import Layer
+from propolis.image.manifest import Layer, layer_type
 from propolis.progress import Reporter, Silent
 from propolis.tree import Entry, Kind, TreeSink
 
@@ -61,8 +63,51 @@ def unpack(blob: BinaryIO, layer: Layer, sink: TreeSink, reporter: Reporter | No
     """
     reporter = reporter or Silent()
     reporter.begin(_STEP, layer.diff_id, layer.size)
-    _Unpacking(blob, layer, sink, reporter).run()
+    found = _Unpacking(blob, layer, sink, reporter).run()
+    if found != layer.diff_id.partition(":")[2]:
+        raise DigestMismatch(
+            f"the content of {layer} is not what diff_id {digests.short(layer.diff_id)} names",
+            hint="the image contradicts itself; get another copy",
+        )
     reporter.end(_STEP, layer.diff_id)
+
+
+def unpack_tar(path: Path, sink: TreeSink, reporter: Reporter | None = None) -> str:
+    """Push every entry of a tar that no image names, plain or compressed, into `sink`; returns its diff_id.
+
+    Raises:
+        ImageInvalid: it is no tar, truncated, broken or hostile; the message names the entry.
+        ImageError: it cannot be read.
+    """
+    reporter = reporter or Silent()
+    try:
+        blob = path.open("rb", buffering=0)
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}") from error
+    with blob:
+        head = blob.read(MAGIC_LENGTH)
+        blob.seek(0)
+        layer = _Tar(
+            digest="",
+            size=path.stat().st_size,
+            media_type=layer_type(sniff(head)),
+            diff_id=f"sha256:{path.name}",
+            path=path,
+        )
+        reporter.begin(_STEP, layer.diff_id, layer.size)
+        found = _Unpacking(blob, layer, sink, reporter).run()
+        reporter.end(_STEP, layer.diff_id)
+    return f"sha256:{found}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tar(Layer):
+    """A layer that is known by its file alone."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
 class _Unpacking:
@@ -79,7 +124,8 @@ class _Unpacking:
         self._files = 0
         self._tar = tar.TarReader(self._read, str(layer), release=sink.commit)
 
-    def run(self) -> None:
+    def run(self) -> str:
+        """Returns the digest of the content, in hexadecimal."""
         with closing(Ahead(self._blob.pieces(), _DEPTH)) as read, closing(self._hashed(read)) as pieces:
             self._chunks: Iterator[memoryview] = iter(())
             try:
@@ -93,11 +139,7 @@ class _Unpacking:
                     raise self._blob.mismatch() from error
                 raise
             self._blob.check(_drained(pieces))
-        if self._diff_hash is not None and self._diff_hash.hexdigest() != self._layer.diff_id.partition(":")[2]:
-            raise DigestMismatch(
-                f"the content of {self._layer} is not what diff_id {digests.short(self._layer.diff_id)} names",
-                hint="the image contradicts itself; get another copy",
-            )
+        return self._layer.diff_id.partition(":")[2] if self._diff_hash is None else self._diff_hash.hexdigest()
 
     def _hashed(self, read: Iterator[memoryview]) -> Ahead[memoryview]:
         """The blob's pieces with their digest taken; for a tar that has a digest of its own, that of its content."""

@@ -49,6 +49,11 @@ _LAYER_TYPES = {
 }
 
 
+def layer_type(compression: Compression) -> str:
+    """The media type of a layer that is compressed like that."""
+    return OCI_LAYER if compression is Compression.NONE else f"{OCI_LAYER}+{compression}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
     """What an image runs on, in Go's words (`amd64`, not `x86_64`)."""

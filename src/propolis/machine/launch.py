@@ -6,11 +6,9 @@ It decides order and clean-up, nothing else: each step is one call into the room
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Self, TypeVar
 
 import anyio
@@ -29,20 +27,17 @@ from propolis.host.directories import cache_directory, data_directory
 from propolis.host.files import storage_errors
 from propolis.hypervisor import registry
 from propolis.hypervisor.base import Backend, VMHandle
-from propolis.image.layers import unpack
-from propolis.image.manifest import Layer
 from propolis.image.opening import open_image
 from propolis.image.source import Image
 from propolis.image.store import BlobStore
+from propolis.machine.conversion import layer_disks
 from propolis.machine.workload import main_process
 from propolis.progress import Reporter
-from propolis.spec import BootPlan, Disk, DiskFormat, InitConfig, MachineSpec, Process, VMConfig
+from propolis.spec import BootPlan, Disk, InitConfig, MachineSpec, Process, VMConfig
 from propolis.state.record import MachineRecord, ProcessIdentity
 from propolis.state.store import MachineStore, this_process
-from propolis.tree import TreeSink
 
 _T = TypeVar("_T")
-_CONVERSIONS_AT_ONCE = 4
 _INIT_FILE = ".propolis_init.json"
 _SHORT_ID = 12
 _announced: set[str] = set()
@@ -115,7 +110,7 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
             yield launched
 
 
-def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[Image, list[Disk], BootPlan]:
+def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[Image, Sequence[Disk], BootPlan]:
     """What can be shared between machines and is cached: the image's disks, kernel and initramfs."""
     cache = cache_directory()
     architecture = backend.capabilities.architectures[0]
@@ -124,7 +119,7 @@ def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[I
         main_process(image.config, spec)  # an image without a command is told before any work
     with _step(reporter, "prepare disks"):
         disk_format = backend.capabilities.disk_formats[0]
-        disks = _layer_disks(image, LayerCache(cache / "layers"), disk_format, reporter)
+        disks = layer_disks(image, LayerCache(cache / "layers"), disk_format, reporter)
     with _step(reporter, "prepare kernel"):
         if spec.kernel is None:
             kernel = find_kernel(cache, architecture, reporter)
@@ -133,24 +128,6 @@ def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[I
         vmlinuz, initramfs = boot_files(kernel, initrd=spec.initrd)
     arguments = cmdline.build(architecture, layers=len(disks))
     return image, disks, BootPlan(kernel=vmlinuz, initramfs=initramfs, cmdline=arguments, architecture=architecture)
-
-
-def _layer_disks(image: Image, cache: LayerCache, disk_format: DiskFormat, reporter: Reporter) -> list[Disk]:
-    """A disk for each layer, several made at once; one that leans on lower layers waits for theirs."""
-    paths: list[Future[Path]] = []
-
-    def convert(number: int, layer: Layer) -> Path:
-        def fill(sink: TreeSink) -> None:
-            with image.open_layer(layer) as blob:
-                unpack(blob, layer, sink, reporter)
-
-        diff_ids = [below.diff_id for below in image.layers[: number + 1]]
-        return cache.disk(diff_ids, disk_format, fill, lambda: [path.result() for path in paths[:number]])
-
-    with ThreadPoolExecutor(_CONVERSIONS_AT_ONCE) as pool:
-        for number, layer in enumerate(image.layers):  # in order: what a conversion waits for was begun before it
-            paths.append(pool.submit(convert, number, layer))
-        return [Disk(path=path.result(), format=disk_format) for path in paths]
 
 
 def _record(spec: MachineSpec, store: MachineStore) -> MachineRecord:
@@ -165,7 +142,7 @@ def _record(spec: MachineSpec, store: MachineStore) -> MachineRecord:
 
 
 def _assemble(
-    spec: MachineSpec, record: MachineRecord, process: Process, backend: Backend, layers: list[Disk], boot: BootPlan
+    spec: MachineSpec, record: MachineRecord, process: Process, backend: Backend, layers: Sequence[Disk], boot: BootPlan
 ) -> VMConfig:
     """What is the machine's own: its directory, and the writable disk with the init's document in it."""
     with storage_errors(record.directory):

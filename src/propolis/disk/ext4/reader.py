@@ -51,6 +51,7 @@ class Inode:
     gid: int
     size: int
     mtime_ns: int
+    links: int
     flags: int
     block: bytes
     attribute_block: int
@@ -131,6 +132,7 @@ class Reader:
             gid=fields[7] | fields[20] << 16,
             size=fields[2] | fields[15] << 32,
             mtime_ns=decode_time(fields[5], fields[26]),
+            links=fields[8],
             flags=fields[10],
             block=fields[12],
             attribute_block=fields[14],

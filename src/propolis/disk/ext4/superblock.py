@@ -5,6 +5,7 @@ Follows Documentation/filesystems/ext4/super.rst.
 
 import hashlib
 from dataclasses import dataclass
+from uuid import UUID
 
 from propolis.disk.ext4 import structs
 from propolis.disk.ext4.checksum import INITIAL, crc32c
@@ -32,6 +33,7 @@ _LOG_GROUPS_PER_FLEX = 31
 """One flexible group over everything: bitmaps and tables lie together wherever they are."""
 _NO_CHECK = -1
 _JOURNAL_BACKUP = 1
+_LARGEST_LOG_BLOCK_SIZE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,58 @@ def build(layout: Layout, who: Identity, free_blocks: int, free_inodes: int, jou
     checksum = crc32c(INITIAL, bytes(block[SB_OFFSET : SB_OFFSET + structs.SB_CHECKSUM]))
     structs.u32.pack_into(block, SB_OFFSET + structs.SB_CHECKSUM, checksum)
     return bytes(block)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSystemFacts:
+    """What a superblock says; sizes in bytes."""
+
+    uuid: str
+    label: str
+    size: int
+    free: int
+    inodes: int
+    free_inodes: int
+    features: tuple[str, ...]
+    """By the names that e2fsprogs has for them; a number where they have none here."""
+
+
+_FEATURE_NAMES = (
+    {0x4: "has_journal", 0x8: "ext_attr", 0x10: "resize_inode", 0x20: "dir_index", 0x200: "sparse_super2"}
+    | {0x400: "fast_commit", 0x800: "stable_inodes", 0x1000: "orphan_file"},
+    {0x2: "filetype", 0x4: "needs_recovery", 0x10: "meta_bg", 0x40: "extent", 0x80: "64bit", 0x100: "mmp"}
+    | {0x200: "flex_bg", 0x400: "ea_inode", 0x2000: "metadata_csum_seed", 0x4000: "large_dir"}
+    | {0x8000: "inline_data", 0x10000: "encrypt", 0x20000: "casefold"},
+    {0x1: "sparse_super", 0x2: "large_file", 0x8: "huge_file", 0x10: "uninit_bg", 0x20: "dir_nlink"}
+    | {0x40: "extra_isize", 0x100: "quota", 0x200: "bigalloc", 0x400: "metadata_csum", 0x1000: "read-only"}
+    | {0x2000: "project", 0x8000: "verity", 0x10000: "orphan_present"},
+)
+
+
+def facts(head: bytes) -> FileSystemFacts | None:
+    """What the superblock in a disk's first block says; None where there is none."""
+    if len(head) < SB_OFFSET + structs.SB_SIZE:
+        return None
+    fields = structs.super_block_head.unpack_from(head, SB_OFFSET)
+    if fields[15] != structs.EXT4_SUPER_MAGIC or fields[6] > _LARGEST_LOG_BLOCK_SIZE:
+        return None
+    block = 1024 << fields[6]
+    high = structs.sb_high.unpack_from(head, SB_OFFSET + structs.SB_BLOCKS_HI)
+    high = high if fields[29] & structs.EXT4_FEATURE_INCOMPAT_64BIT else (0, 0, 0)
+    return FileSystemFacts(
+        uuid=str(UUID(bytes=fields[31])),
+        label=fields[32].rstrip(b"\0").decode(errors="replace"),
+        size=(high[0] << 32 | fields[1]) * block,
+        free=(high[2] << 32 | fields[3]) * block,
+        inodes=fields[0],
+        free_inodes=fields[4],
+        features=tuple(
+            names.get(1 << bit, f"{1 << bit:#x}")
+            for names, bits in zip(_FEATURE_NAMES, fields[28:31], strict=True)
+            for bit in range(32)
+            if bits >> bit & 1
+        ),
+    )
 
 
 def recorded_size(head: bytes) -> int | None:

@@ -1,0 +1,145 @@
+"""What a disk can be built from: an image, a tar, or a directory, told apart by what lies there.
+
+A directory with an `oci-layout` and a tar with an image in it are images; other tars are layers, other directories root
+file systems. `tar:` and `rootfs:` in front of a path leave no doubt.
+"""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from propolis.disk import container
+from propolis.disk.below import Below
+from propolis.disk.cache import LayerCache
+from propolis.disk.ext4.writer import LayerWriter
+from propolis.disk.merged import push_merged
+from propolis.errors import ImageInvalid, ImageNotFound
+from propolis.host.directories import cache_directory
+from propolis.host.files import stage
+from propolis.image.layers import unpack, unpack_tar
+from propolis.image.manifest import Layer
+from propolis.image.opening import open_image, probe
+from propolis.image.rootfs import push_directory
+from propolis.image.source import Image
+from propolis.image.store import BlobStore
+from propolis.machine.conversion import layer_disks
+from propolis.progress import Reporter
+from propolis.spec import Architecture, DiskFormat
+from propolis.tree import TreeSink
+
+_TAR, _ROOTFS = "tar:", "rootfs:"
+_IMAGES = ("oci:", "oci-archive:", "docker-archive:")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What is to be on one disk."""
+
+    name: str
+    """What a file may be called that holds it."""
+    push: Callable[[TreeSink], str]
+    """Pushes the tree; returns what identifies it."""
+    lower: Callable[[], Sequence[Path]] = tuple
+    """The disks of the layers below, bottom first."""
+
+
+@contextlib.contextmanager
+def contents(source: str, flatten: bool, reporter: Reporter) -> Iterator[Sequence[Content]]:
+    """What disks `source` gives: one, or one for each of an image's layers unless they are to be merged.
+
+    Raises:
+        InvalidArgument: the source is no reference, or fits several images.
+        ImageNotFound: nothing is there.
+        ImageInvalid: what is there is neither image, tar nor directory.
+        What converting the layers raises, when they are to be merged.
+    """
+    path = Path(source.removeprefix(_TAR).removeprefix(_ROOTFS))
+    if source.startswith(_ROOTFS) or (_is_path(source) and path.is_dir() and not (path / "oci-layout").exists()):
+        yield [Content(name=path.name, push=lambda sink: push_directory(path, sink, reporter))]
+    elif source.startswith(_TAR) or (_is_path(source) and path.is_file() and not _holds_image(path)):
+        with _tar(path, flatten, reporter) as content:
+            yield [content]
+    else:
+        image = open_image(source, Architecture.X86_64, BlobStore(cache_directory() / "blobs"))
+        yield [_merged(image, reporter)] if flatten else _layers(image, reporter)
+
+
+def path_of(source: str) -> Path:
+    """The path in a source, if it has one; a reference's name or digest stays behind it."""
+    for prefix in (_TAR, _ROOTFS, *_IMAGES):
+        source = source.removeprefix(prefix)
+    return Path(source)
+
+
+def _is_path(source: str) -> bool:
+    return not source.startswith((_TAR, *_IMAGES))
+
+
+def _holds_image(path: Path) -> bool:
+    try:
+        return probe(path) is not None
+    except ImageInvalid:
+        return False
+
+
+@contextlib.contextmanager
+def _tar(path: Path, flatten: bool, reporter: Reporter) -> Iterator[Content]:
+    """A tar's content as it is, a layer; merged with nothing, whiteouts are gone."""
+    if not path.is_file():
+        raise ImageNotFound(f"{path} is not a file", hint="name a tar file")
+    if not path.stat().st_size:
+        raise ImageInvalid(f"{path} is empty", hint="name a tar file; an empty archive has two blocks of zeros")
+    layer = Content(name=path.name.partition(".")[0], push=lambda sink: unpack_tar(path, sink, reporter))
+    if not flatten:
+        yield layer
+        return
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as directory:
+        disk = Path(directory) / "layer.raw"
+
+        def push(sink: TreeSink) -> str:
+            with contextlib.closing(Below(tuple)) as below, stage(disk, durable=False) as staged:
+                made = container.create(staged.descriptor, DiskFormat.RAW)
+                writer = LayerWriter(made, what=str(path), lower=below)
+                digest = layer.push(writer)
+                writer.finish(digest)
+            push_merged([disk], sink)
+            return digest
+
+        yield Content(name=layer.name, push=push)
+
+
+def _merged(image: Image, reporter: Reporter) -> Content:
+    disks = layer_disks(image, LayerCache(cache_directory() / "layers"), DiskFormat.RAW, reporter)
+    stack = " ".join(layer.diff_id for layer in image.layers)
+
+    def push(sink: TreeSink) -> str:
+        push_merged([disk.path for disk in disks], sink)
+        return f"sha256:{hashlib.sha256(stack.encode()).hexdigest()}"
+
+    return Content(name="merged", push=push)
+
+
+def _layers(image: Image, reporter: Reporter) -> Sequence[Content]:
+    cache = LayerCache(cache_directory() / "layers")
+
+    def lower(number: int) -> Sequence[Path]:
+        return [disk.path for disk in layer_disks(image, cache, DiskFormat.RAW, reporter)[:number]]
+
+    def push(layer: Layer, sink: TreeSink) -> str:
+        with image.open_layer(layer) as blob:
+            unpack(blob, layer, sink, reporter)
+        return layer.diff_id
+
+    return [
+        Content(
+            name=f"{number + 1:02}-{layer.diff_id.partition(':')[2][:12]}",
+            push=lambda sink, layer=layer: push(layer, sink),  # type: ignore[misc]
+            lower=lambda number=number: lower(number),  # type: ignore[misc]
+        )
+        for number, layer in enumerate(image.layers)
+    ]
