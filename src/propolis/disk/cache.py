@@ -10,6 +10,7 @@ and made again; the latest that were put aside are kept for whoever wants to kno
 import contextlib
 import hashlib
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,8 +146,8 @@ def _put_aside(path: Path) -> None:
 
 def _allocated(path: Path) -> int:
     status = path.stat()
-    # Windows has no st_blocks; there, disks have no holes
-    return status.st_blocks * _SECTOR if hasattr(status, "st_blocks") else status.st_size
+    # Windows does not tell blocks; there, disks have no holes
+    return status.st_size if sys.platform == "win32" else status.st_blocks * _SECTOR
 
 
 def _is_whole(path: Path) -> bool:

@@ -201,20 +201,24 @@ else:
         return {}
 
 
-def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """Start and end of each part of a file that is not a hole, as far as the host tells."""
-    if not hasattr(os, "SEEK_DATA"):
+if sys.platform == "win32":
+
+    def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+        del descriptor
         yield 0, size
-        return
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but hole from here on
-                return
-            yield end, size  # a file system that does not tell
-            return
-        end = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
-        if start < size:
-            yield start, end
+
+else:
+
+    def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+        """Start and end of each part of a file that is not a hole, as far as the host tells."""
+        end = 0
+        while end < size:
+            try:
+                start = os.lseek(descriptor, end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # a file system that does not tell
+                    yield end, size
+                return  # nothing but hole from here on
+            end = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
+            if start < size:
+                yield start, end

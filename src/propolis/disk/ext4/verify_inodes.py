@@ -3,7 +3,6 @@
 Follows Documentation/filesystems/ext4 (inodes.rst, ifork.rst, attributes.rst) and what e2fsck's first pass asks.
 """
 
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -159,7 +158,7 @@ class InodeJudge:
             return None
         self.modes[ino] = mode | links << 16
         if ino == _RESIZE_INO:
-            return self._resize_inode(fields[12])
+            return self._resize_inode(raw[40:100])
         if ino < self._geometry.first_ino and ino not in (structs.EXT4_ROOT_INO, self._geometry.journal_ino):
             self._add("a reserved inode is in use", ino)
         if mode & 0o170000 not in _KINDS:
@@ -223,10 +222,10 @@ class InodeJudge:
         if not right:
             self._add(f"a symbolic link of {size} bytes that does not agree with its target", ino)
 
-    def _resize_inode(self, block: int) -> None:
+    def _resize_inode(self, block: bytes) -> None:
         """Of its blocks only one is not where group descriptors may grow."""
-        pointers = array("I", block)  # type: ignore[arg-type]
-        if pointers[13] and not (self._used.holds(pointers[13], 1) and self._used.take(pointers[13], 1)):
+        number = int.from_bytes(block[4 * 13 : 4 * 14], "little")
+        if number and not (self._used.holds(number, 1) and self._used.take(number, 1)):
             self._add("the room for descriptors is listed in a block that is not its own", _RESIZE_INO)
 
     def _journal(self, ino: int, mode: int, mapped: _Map) -> None:
