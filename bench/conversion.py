@@ -138,7 +138,7 @@ def mke2fs(tree: Path, size: int, out: Path) -> Taken:
     """e2fsprogs' own way to fill a file system, without journal, on a file of the size that it needs."""
     blocks = str(size * 5 // 4 // 4096 + 8192)
     return command(
-        "mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-b", "4096", "-N", "200000", "-d", tree, out, blocks
+        "mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-b", "4096", "-i", "8192", "-d", tree, out, blocks
     )
 
 

@@ -146,8 +146,9 @@ def _put_aside(path: Path) -> None:
 
 def _allocated(path: Path) -> int:
     status = path.stat()
-    # Windows does not tell blocks; there, disks have no holes
-    return status.st_size if sys.platform == "win32" else status.st_blocks * _SECTOR
+    if sys.platform == "win32":  # where nothing tells blocks, and disks have no holes
+        return status.st_size
+    return status.st_blocks * _SECTOR
 
 
 def _is_whole(path: Path) -> bool:

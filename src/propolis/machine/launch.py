@@ -1,4 +1,4 @@
-"""From what a caller asks for to a machine whose agent answers. The one place where the rooms meet; read it downwards.
+"""From what a caller asks for to a machine whose agent answers. Where all rooms meet; read it downwards.
 
 It decides order and clean-up, nothing else: each step is one call into the room that knows how.
 """
