@@ -12,7 +12,7 @@ from struct import pack
 
 from propolis.disk import c_vhdx
 from propolis.disk.c_vhdx import MIB
-from propolis.disk.ext4.checksum import INITIAL, crc32c
+from propolis.disk.checksum import INITIAL, crc32c
 from propolis.disk.raw import write_views
 from propolis.errors import InvalidArgument
 
@@ -90,13 +90,14 @@ class VhdxWriter:
         if not 0 < virtual <= c_vhdx.MOST_VIRTUAL_SIZE:
             raise InvalidArgument(f"a VHDX holds 1 MiB to {c_vhdx.MOST_VIRTUAL_SIZE >> 40} TiB, not {size} bytes")
         bat = _bat(virtual, self._block_size, self._places)
-        bat_at = _BAT if len(bat) == MIB else self._end
-        end = max(self._end, bat_at + len(bat))
+        bat_size = -(-len(bat) // MIB) * MIB
+        bat_at = _BAT if bat_size == MIB else self._end
+        end = max(self._end, bat_at + bat_size)
         # the last block is whole in the file even where the disk ends in it
         os.ftruncate(self._descriptor, end)
         self._write(bat_at, [memoryview(bat)])
         self._write(_METADATA, [memoryview(_metadata(virtual, self._block_size, _identifier(key, "disk")))])
-        regions = region_table(((c_vhdx.BAT_REGION, bat_at, len(bat)), (c_vhdx.METADATA_REGION, _METADATA, MIB)))
+        regions = region_table(((c_vhdx.BAT_REGION, bat_at, bat_size), (c_vhdx.METADATA_REGION, _METADATA, MIB)))
         for offset in c_vhdx.REGION_TABLE_OFFSETS:
             self._write(offset, [memoryview(regions)])
         for sequence, offset in enumerate(c_vhdx.HEADER_OFFSETS, 1):
@@ -153,7 +154,7 @@ def _bat(size: int, block_size: int, places: dict[int, int]) -> bytes:
         c_vhdx.u64.pack_into(table, 8 * bitmap, 0)
     for number, place in places.items():
         c_vhdx.u64.pack_into(table, 8 * (number + number // ratio), place | c_vhdx.PAYLOAD_BLOCK_FULLY_PRESENT)
-    return bytes(table).ljust(-(-len(table) // MIB) * MIB, b"\0")
+    return bytes(table)
 
 
 def _with_checksum(data: bytes) -> bytes:

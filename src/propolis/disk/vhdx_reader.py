@@ -13,7 +13,7 @@ from uuid import UUID
 
 from propolis.disk import c_vhdx
 from propolis.disk.c_vhdx import MIB
-from propolis.disk.ext4.checksum import INITIAL, crc32c
+from propolis.disk.checksum import INITIAL, crc32c
 from propolis.errors import DiskDamaged, DiskError
 
 _REQUIRED_ITEMS = {

@@ -8,15 +8,16 @@ hashing run ahead of it in threads.
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import chain, cycle
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from propolis.errors import DigestMismatch, ImageError, ImageInvalid
 from propolis.image import digest as digests
 from propolis.image import tar
 from propolis.image.ahead import Ahead
-from propolis.image.compression import CHUNK, MAGIC_LENGTH, Compression, chunks, sniff
+from propolis.image.blob import STEP, MeteredBlob, digested, drained
+from propolis.image.compression import MAGIC_LENGTH, Compression, chunks, sniff
 from propolis.image.manifest import Layer, layer_type
 from propolis.progress import Reporter, Silent
 from propolis.tree import Entry, Kind, TreeSink
@@ -30,10 +31,8 @@ _MAX_PATH = 4095
 _MAX_ID = 0xFFFFFFFE
 """The greatest owner; one more means "unchanged" to chown(2)."""
 _MAX_MAJOR, _MAX_MINOR = 0xFFF, 0xFFFFF
-_STEP = "unpack layer"
 _DEPTH = 8
-_RING = 32
-"""Buffers: more than can be on their way through two stages of `_DEPTH`."""
+"""Chunks that a stage may be ahead of the next; `blob.RING` has to be more than two stages' worth."""
 
 _WHITEOUT = b".wh."
 _META = b".wh..wh."
@@ -62,14 +61,14 @@ def unpack(blob: BinaryIO, layer: Layer, sink: TreeSink, reporter: Reporter | No
         ImageInvalid: truncated, broken, of another size, or hostile; the message names the entry.
     """
     reporter = reporter or Silent()
-    reporter.begin(_STEP, layer.diff_id, layer.size)
+    reporter.begin(STEP, layer.diff_id, layer.size)
     found = _Unpacking(blob, layer, sink, reporter).run()
     if found != layer.diff_id.partition(":")[2]:
         raise DigestMismatch(
             f"the content of {layer} is not what diff_id {digests.short(layer.diff_id)} names",
             hint="the image contradicts itself; get another copy",
         )
-    reporter.end(_STEP, layer.diff_id)
+    reporter.end(STEP, layer.diff_id)
 
 
 def unpack_tar(path: Path, sink: TreeSink, reporter: Reporter | None = None) -> str:
@@ -94,9 +93,9 @@ def unpack_tar(path: Path, sink: TreeSink, reporter: Reporter | None = None) -> 
             diff_id=f"sha256:{path.name}",
             path=path,
         )
-        reporter.begin(_STEP, layer.diff_id, layer.size)
+        reporter.begin(STEP, layer.diff_id, layer.size)
         found = _Unpacking(blob, layer, sink, reporter).run()
-        reporter.end(_STEP, layer.diff_id)
+        reporter.end(STEP, layer.diff_id)
     return f"sha256:{found}"
 
 
@@ -116,7 +115,7 @@ class _Unpacking:
     def __init__(self, blob: BinaryIO, layer: Layer, sink: TreeSink, reporter: Reporter) -> None:
         self._layer = layer
         self._sink = sink
-        self._blob = _Blob(blob, layer, reporter)
+        self._blob = MeteredBlob(blob, layer, reporter)
         # Where the blob is the tar itself, one digest names both and is computed once.
         same = layer.compression is Compression.NONE and layer.digest == layer.diff_id
         self._diff_hash = None if same else digests.hasher(layer.diff_id)
@@ -134,11 +133,11 @@ class _Unpacking:
                     self._entries()
                     self._tar.drain()
             except ImageInvalid as error:
-                if self._blob.is_known and _drained(pieces) and self._blob.is_complete and not self._blob.matches():
+                if self._blob.is_known and drained(pieces) and self._blob.is_complete and not self._blob.matches():
                     # broken content of a blob that is not the right one: say that instead, unless it is just too short
                     raise self._blob.mismatch() from error
                 raise
-            self._blob.check(_drained(pieces))
+            self._blob.check(drained(pieces))
         return self._layer.diff_id.partition(":")[2] if self._diff_hash is None else self._diff_hash.hexdigest()
 
     def _hashed(self, read: Iterator[memoryview]) -> Ahead[memoryview]:
@@ -152,7 +151,7 @@ class _Unpacking:
         if self._layer.compression is not Compression.NONE:
             staged = stages.enter_context(closing(Ahead(staged, _DEPTH)))
         if self._diff_hash is not None:
-            staged = stages.enter_context(closing(Ahead(_digested(staged, self._diff_hash), _DEPTH)))
+            staged = stages.enter_context(closing(Ahead(digested(staged, self._diff_hash), _DEPTH)))
         return staged
 
     def _read(self) -> memoryview:
@@ -297,105 +296,3 @@ def _link(kind: Kind, path: bytes, link: bytes) -> bytes:
 def _kept(xattrs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """All but overlayfs's own, which would make the guest's overlayfs take orders from the image."""
     return {name: value for name, value in xattrs.items() if not name.startswith(_OVERLAY_XATTR)}
-
-
-class _Hash(Protocol):
-    def update(self, data: memoryview, /) -> None: ...
-
-    def hexdigest(self) -> str: ...
-
-
-def _digested(views: Iterator[memoryview], digest: _Hash) -> Iterator[memoryview]:
-    for view in views:
-        digest.update(view)
-        yield view
-
-
-def _drained(pieces: Iterator[memoryview]) -> bool:
-    """Take all that is left of a blob; whether it was not larger than it may be."""
-    try:
-        for _ in pieces:
-            pass
-    except ValueError:
-        return False
-    return True
-
-
-class _Blob:
-    """Reads a blob: counts, hashes, reports, and never reads further than one byte beyond the declared size."""
-
-    def __init__(self, blob: BinaryIO, layer: Layer, reporter: Reporter) -> None:
-        self._blob = blob
-        self._layer = layer
-        self._reporter = reporter
-        self._count = 0
-        self._hash = digests.hasher(layer.digest) if layer.digest else None
-
-    def hashed(self, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
-        """The same pieces, their digest taken."""
-        return pieces if self._hash is None else _digested(pieces, self._hash)
-
-    def pieces(self) -> Iterator[memoryview]:
-        """The bytes in pieces of a chunk's length; each holds until `_RING` more have been taken."""
-        ring = [memoryview(bytearray(CHUNK)) for _ in range(min(_RING, self._layer.size // CHUNK + 1))]
-        for buffer in cycle(ring):
-            filled = self._fill(buffer)
-            self._reporter.advance(_STEP, self._layer.diff_id, filled)
-            if filled:
-                yield buffer[:filled]
-            if filled < CHUNK:
-                return
-
-    def _fill(self, buffer: memoryview) -> int:
-        filled = 0
-        while filled < CHUNK:
-            try:
-                count = self._blob.readinto(buffer[filled:])  # type: ignore[attr-defined]
-            except OSError as error:
-                raise ImageError(f"cannot read {self._layer}: {error.strerror}") from error
-            if not count:
-                break
-            filled += count
-            self._count += count
-            if self._count > self._layer.size:
-                raise ValueError(f"the blob is larger than the {self._layer.size} bytes that its descriptor declares")
-        return filled
-
-    def check_magic(self, head: memoryview) -> None:
-        """See that the blob is compressed as its media type says."""
-        found, declared = sniff(bytes(head[:MAGIC_LENGTH])), self._layer.compression
-        if found is not declared and head:
-            raise ImageInvalid(
-                f"{self._layer} is declared as {self._layer.media_type}, but its compression is {found}",
-                hint="the image is damaged or was made by a broken tool; copy it with skopeo",
-            )
-
-    @property
-    def is_known(self) -> bool:
-        """Whether a digest names the blob."""
-        return self._hash is not None
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether as much was read as the descriptor declares."""
-        return self._count == self._layer.size
-
-    def matches(self) -> bool:
-        """Whether what was read is what the digest names."""
-        return self._hash is None or self._hash.hexdigest() == self._layer.digest.partition(":")[2]
-
-    def check(self, drained: bool) -> None:
-        """See that size and digest of the whole are right."""
-        if not drained or not self.is_complete:
-            raise ImageInvalid(
-                f"{self._layer} is not {self._layer.size} bytes long, as its descriptor says",
-                hint="get another copy of the image",
-            )
-        if not self.matches():
-            raise self.mismatch()
-
-    def mismatch(self) -> DigestMismatch:
-        """The error for a blob that is another one."""
-        return DigestMismatch(
-            f"the bytes of {self._layer} are not what its digest names", hint="get another copy of the image"
-        )

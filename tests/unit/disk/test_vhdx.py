@@ -9,7 +9,7 @@ import pytest
 
 from propolis.disk import c_vhdx, container
 from propolis.disk.c_vhdx import MIB
-from propolis.disk.ext4.checksum import INITIAL, crc32c
+from propolis.disk.checksum import INITIAL, crc32c
 from propolis.disk.vhdx import VhdxWriter
 from propolis.disk.vhdx_reader import VhdxReader
 from propolis.errors import DiskDamaged, DiskError, InvalidArgument

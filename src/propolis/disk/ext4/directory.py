@@ -5,8 +5,8 @@ Follows Documentation/filesystems/ext4/directory.rst, with checksums at the end 
 
 from collections.abc import Sequence
 
+from propolis.disk.checksum import crc32c
 from propolis.disk.ext4 import half_md4
-from propolis.disk.ext4.checksum import crc32c
 from propolis.disk.ext4.node import Node
 from propolis.disk.ext4.structs import (
     BLOCK_SIZE,

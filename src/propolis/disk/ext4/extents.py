@@ -5,7 +5,7 @@ Follows Documentation/filesystems/ext4/ifork.rst, with checksums at the end of e
 
 from collections.abc import Iterator, Sequence
 
-from propolis.disk.ext4.checksum import crc32c
+from propolis.disk.checksum import crc32c
 from propolis.disk.ext4.node import Extent
 from propolis.disk.ext4.structs import (
     BLOCK_SIZE,

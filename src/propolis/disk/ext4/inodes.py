@@ -5,8 +5,8 @@ Follows Documentation/filesystems/ext4/inodes.rst. An image has one time for eac
 
 from collections.abc import Sequence
 
+from propolis.disk.checksum import crc32c
 from propolis.disk.ext4 import extents, structs
-from propolis.disk.ext4.checksum import crc32c
 from propolis.disk.ext4.node import Node, encode_device, encode_time
 from propolis.disk.ext4.structs import (
     BLOCK_SIZE,

@@ -5,8 +5,8 @@ Follows the kernel's Documentation/filesystems/ext4. Nothing here depends on the
 
 from collections.abc import Sequence
 
+from propolis.disk.checksum import crc32c
 from propolis.disk.ext4 import directory, extents, inodes, journal, plan, structs, superblock, xattrs
-from propolis.disk.ext4.checksum import crc32c
 from propolis.disk.ext4.inodes import InodeBlocks
 from propolis.disk.ext4.node import Node, shown
 from propolis.disk.ext4.plan import Layout, Run

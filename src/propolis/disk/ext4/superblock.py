@@ -7,8 +7,8 @@ import hashlib
 from dataclasses import dataclass
 from uuid import UUID
 
+from propolis.disk.checksum import INITIAL, crc32c
 from propolis.disk.ext4 import structs
-from propolis.disk.ext4.checksum import INITIAL, crc32c
 from propolis.disk.ext4.plan import Layout
 from propolis.disk.ext4.structs import BLOCK_SIZE, BLOCKS_PER_GROUP, EXT4_GOOD_OLD_FIRST_INO, INODE_SIZE, SB_OFFSET
 

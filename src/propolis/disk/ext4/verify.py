@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from propolis.disk.base import DiskReader
+from propolis.disk.checksum import crc32c
 from propolis.disk.ext4 import structs, verify_superblock
-from propolis.disk.ext4.checksum import crc32c
 from propolis.disk.ext4.node import shown
 from propolis.disk.ext4.verify_directories import DirectoryJudge
 from propolis.disk.ext4.verify_inodes import BlockMap, InodeJudge

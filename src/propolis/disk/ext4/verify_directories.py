@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from struct import Struct
 
 from propolis.disk.base import DiskReader
+from propolis.disk.checksum import crc32c
 from propolis.disk.ext4 import half_md4, structs
-from propolis.disk.ext4.checksum import crc32c
 from propolis.disk.ext4.node import shown
 from propolis.disk.ext4.verify_inodes import Directory
 from propolis.disk.ext4.verify_superblock import INCOMPAT_LARGEDIR, Findings, Geometry

@@ -9,8 +9,8 @@ from itertools import islice
 from struct import Struct
 
 from propolis.disk.base import DiskReader
+from propolis.disk.checksum import INITIAL, crc32c
 from propolis.disk.ext4 import structs
-from propolis.disk.ext4.checksum import INITIAL, crc32c
 from propolis.disk.ext4.journal import JBD2_MAGIC_NUMBER
 from propolis.disk.ext4.verify_superblock import Findings, Geometry
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from struct import Struct
 
 from propolis.disk.base import DiskReader
+from propolis.disk.checksum import INITIAL, crc32c
 from propolis.disk.ext4 import structs
-from propolis.disk.ext4.checksum import INITIAL, crc32c
 
 MOST_FAULTS = 100
 MOST_INODES = 1 << 24

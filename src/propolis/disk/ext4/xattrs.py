@@ -6,7 +6,7 @@ Follows Documentation/filesystems/ext4/attributes.rst and fs/ext4/xattr.c; acces
 from collections.abc import Mapping
 from struct import Struct, error, iter_unpack
 
-from propolis.disk.ext4.checksum import crc32c
+from propolis.disk.checksum import crc32c
 from propolis.disk.ext4.structs import (
     BLOCK_SIZE,
     EXT4_XATTR_MAGIC,

@@ -1,7 +1,7 @@
 import pytest
 
+from propolis.disk.checksum import crc32c
 from propolis.disk.ext4 import directory
-from propolis.disk.ext4.checksum import crc32c
 from propolis.disk.ext4.half_md4 import hashes
 from propolis.disk.ext4.node import Node
 from propolis.disk.ext4.structs import S_IFDIR, S_IFREG, dir_entry, dx_entry

@@ -1,7 +1,7 @@
 import pytest
 
+from propolis.disk.checksum import crc32c
 from propolis.disk.ext4 import extents
-from propolis.disk.ext4.checksum import crc32c
 from propolis.disk.ext4.structs import EXT_INIT_MAX_LEN, extent, extent_header, extent_idx
 
 

@@ -1,7 +1,7 @@
 import pytest
 
+from propolis.disk.checksum import crc32c
 from propolis.disk.ext4 import inodes, structs
-from propolis.disk.ext4.checksum import crc32c
 from propolis.disk.ext4.inodes import InodeBlocks
 from propolis.disk.ext4.node import Node
 from propolis.disk.ext4.structs import S_IFDIR, S_IFREG

@@ -1,4 +1,4 @@
-"""CRC-32C as ext4's metadata checksums use it: without the final inversion, so that sums can be continued."""
+"""CRC-32C without its final inversion, as ext4 has it, so that sums can be continued; VHDX inverts the end."""
 
 try:
     from google_crc32c import extend as _extend

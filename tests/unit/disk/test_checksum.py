@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from propolis.disk.ext4 import checksum
+from propolis.disk import checksum
 
 
 @pytest.fixture
