@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from propolis.errors import DigestMismatch, ImageError, ImageInvalid
+from propolis.host.memory import collection_paused
 from propolis.image import digest as digests
 from propolis.image import tar
 from propolis.image.ahead import Ahead
@@ -62,7 +63,8 @@ def unpack(blob: BinaryIO, layer: Layer, sink: TreeSink, reporter: Reporter | No
     """
     reporter = reporter or Silent()
     reporter.begin(STEP, layer.diff_id, layer.size)
-    found = _Unpacking(blob, layer, sink, reporter).run()
+    with collection_paused():
+        found = _Unpacking(blob, layer, sink, reporter).run()
     if found != layer.diff_id.partition(":")[2]:
         raise DigestMismatch(
             f"the content of {layer} is not what diff_id {digests.short(layer.diff_id)} names",
@@ -94,7 +96,8 @@ def unpack_tar(path: Path, sink: TreeSink, reporter: Reporter | None = None) -> 
             path=path,
         )
         reporter.begin(STEP, layer.diff_id, layer.size)
-        found = _Unpacking(blob, layer, sink, reporter).run()
+        with collection_paused():
+            found = _Unpacking(blob, layer, sink, reporter).run()
         reporter.end(STEP, layer.diff_id)
     return f"sha256:{found}"
 

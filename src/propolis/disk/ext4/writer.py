@@ -16,6 +16,7 @@ from propolis.disk.ext4.structs import BLOCK_SIZE, EXT4_GOOD_OLD_FIRST_INO, S_IF
 from propolis.disk.ext4.superblock import identity
 from propolis.disk.ext4.tree import LowerLayers, Tree
 from propolis.errors import ImageInvalid, InvalidArgument, LayerUnsupported
+from propolis.host.memory import collection_paused
 from propolis.tree import Entry
 
 WRITER_VERSION = 2
@@ -106,6 +107,10 @@ class LayerWriter:
 
     def finish(self, key: str) -> int:
         """Write all metadata, with identifiers from `key`; returns the file system's size in bytes."""
+        with collection_paused():
+            return self._finish(key)
+
+    def _finish(self, key: str) -> int:
         self._close()
         self._tree.finish()
         for path, node in self._tree.copied.items():
