@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,31 @@ def test_the_same_source_gives_the_same_bytes_another_day(tree, tmp_path):
         made = propolis.disk.build(tree, tmp_path / name)
         assert [built.path.name for built in made] == [name]
     assert (tmp_path / "a.vhdx").read_bytes() == (tmp_path / "b.vhdx").read_bytes()
+
+
+def test_the_compression_of_a_tar_does_not_change_the_disk(tree, tmp_path):
+    subprocess.run(["tar", "-C", tree, "-cf", tmp_path / "t.tar", "."], check=True)
+    subprocess.run(["gzip", "-k9", tmp_path / "t.tar"], check=True)
+    subprocess.run(["zstd", "-q", tmp_path / "t.tar"], check=True)
+    made = [propolis.disk.build(tmp_path / f"t.tar{end}", tmp_path / f"o{end}.vhdx")[0] for end in ("", ".gz", ".zst")]
+    assert len({built.key for built in made}) == 1
+    assert len({built.path.read_bytes() for built in made}) == 1
+
+
+def test_what_a_killed_build_leaves_is_swept_by_the_next(tree, tmp_path):
+    target = tmp_path / "out" / "disk.raw"
+    with (tree / "large").open("wb") as file:
+        for _ in range(300):
+            file.write(os.urandom(1 << 20))
+    with subprocess.Popen([PROPOLIS, "disk", "build", "-q", tree, "-o", target]) as building:
+        until = time.monotonic() + 60
+        while not list(target.parent.glob(".staged-*")) and time.monotonic() < until:
+            time.sleep(0.005)
+        building.kill()
+    assert [path.name[:8] for path in target.parent.iterdir()] == [".staged-"]
+    (tree / "large").unlink()
+    disk("build", tree, "-o", target)
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_what_is_on_a_disk_is_listed(tree, tmp_path):

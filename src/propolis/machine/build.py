@@ -14,7 +14,7 @@ from propolis.disk.ext4 import writer as ext4
 from propolis.disk.ext4.writer import LayerWriter
 from propolis.disk.verity import VerityWriter
 from propolis.errors import DiskError, InvalidArgument
-from propolis.host.files import stage, storage_errors
+from propolis.host.files import stage, storage_errors, sweep
 from propolis.machine.disk_source import Content, contents, path_of
 from propolis.progress import Reporter, Silent
 from propolis.spec import DiskFormat
@@ -126,11 +126,12 @@ def _check_target(source: Path, target: Path, is_directory: bool) -> None:
     if source.is_file() and target.is_file() and target.samefile(source):
         raise InvalidArgument(f"{target} would replace its own source", hint="name another file")
     if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
-        raise InvalidArgument(f"{target} lies in its own source", hint="name a place outside of {source}")
+        raise InvalidArgument(f"{target} lies in its own source", hint="name a place outside of it")
 
 
 def _make(content: Content, target: Path, wish: _Wish, reporter: Reporter) -> BuiltDisk:
     reporter.begin(_STEP, target.name)
+    sweep(target.parent)  # what a killed build left there
     try:
         with contextlib.ExitStack() as opened:
             staged = opened.enter_context(stage(target))
