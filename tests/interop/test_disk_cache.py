@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 @pytest.mark.parametrize("room", ["64k", "512k"])
 def test_a_full_host_is_told_as_such_and_nothing_is_left(tmp_path, room):
     def large(sink):
-        push(sink, [file(b"f", bytes(1 << 20)), file(b"g", b"x")])
+        push(sink, [file(b"f", b"x" * (1 << 20)), file(b"g", b"x")])
 
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", tmp_path], check=True)
     try:

@@ -15,7 +15,7 @@ from propolis.image.manifest import Layer
 from propolis.progress import Reporter
 
 STEP = "unpack layer"
-RING = 32
+RING = 40
 """Buffers: more than can be on their way through the stages that the pieces pass uncopied."""
 
 

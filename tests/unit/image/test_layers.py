@@ -166,9 +166,9 @@ def changed(data, position):
     [
         (changed(TAR, 6000), describe_layer(TAR)),
         (changed(TAR, 3), describe_layer(TAR)),
-        (changed(gzip.compress(TAR), 5), describe_layer(gzip.compress(TAR), TAR, "gzip")),
-        (changed(gzip.compress(TAR), 300), describe_layer(gzip.compress(TAR), TAR, "gzip")),
-        (gzip.compress(TAR), describe_layer(gzip.compress(TAR), TAR + b"x", "gzip")),
+        (changed(gzip.compress(TAR, mtime=0), 5), describe_layer(gzip.compress(TAR, mtime=0), TAR, "gzip")),
+        (changed(gzip.compress(TAR, mtime=0), 300), describe_layer(gzip.compress(TAR, mtime=0), TAR, "gzip")),
+        (gzip.compress(TAR, mtime=0), describe_layer(gzip.compress(TAR, mtime=0), TAR + b"x", "gzip")),
         (TAR, describe_layer(TAR, TAR + b"x")),
     ],
 )
@@ -198,7 +198,7 @@ def test_the_media_type_must_be_true():
     with pytest.raises(ImageInvalid, match=r"declared as .*\+gzip, but its compression is zstd"):
         unpacked(zstd.compress(TAR), describe_layer(zstd.compress(TAR), TAR, "gzip"))
     with pytest.raises(ImageInvalid, match="but its compression is gzip"):
-        unpacked(gzip.compress(TAR), describe_layer(gzip.compress(TAR), TAR))
+        unpacked(gzip.compress(TAR, mtime=0), describe_layer(gzip.compress(TAR, mtime=0), TAR))
 
 
 def test_a_layer_without_a_digest_is_verified_by_its_diff_id():
