@@ -20,6 +20,12 @@ PROPOLIS = Path(sys.executable).with_name("propolis")
 PATIENCE = 60
 
 
+def _as_a_login_does():
+    """Take the terminal; hear of its end even if the tests were started under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Terminal:
     """`propolis run` on a pseudo-terminal of its own, as its session's leader."""
 
@@ -34,7 +40,7 @@ class Terminal:
             stdout=self._slave,
             stderr=self._slave,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+            preexec_fn=_as_a_login_does,  # noqa: PLW1509
         )
 
     def __enter__(self):
