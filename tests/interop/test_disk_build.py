@@ -204,6 +204,18 @@ def test_disks_of_mke2fs_are_read_too(tree, tmp_path):
     assert disk("verify", tmp_path / "theirs") == "ok\n"
 
 
+@needs_root
+def test_what_the_kernel_allocated_and_never_wrote_reads_as_zeros(tree, tmp_path):
+    disk("build", tree, "-o", tmp_path / "d.raw", "--size", "100m")
+    with mounted(tmp_path / "m", "-o", "loop", tmp_path / "d.raw") as point:
+        subprocess.run(["fallocate", "-l", "300000", point / "allocated"], check=True)
+        with (point / "allocated").open("r+b") as file:
+            file.seek(200_000)
+            file.write(b"written")
+    expected = bytes(200_000) + b"written" + bytes(99_993)
+    assert disk("cat", tmp_path / "d.raw", "/allocated").encode() == expected
+
+
 def test_whiteouts_of_a_tar_are_merged_away_or_kept(tmp_path):
     with tarfile.open(tmp_path / "layer.tar", "w") as tar:
         for name in ("d/.wh.gone", "d/kept"):

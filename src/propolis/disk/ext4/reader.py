@@ -159,9 +159,12 @@ class Reader:
     def content(self, inode: Inode) -> Iterator[bytes | int]:
         """The file's bytes, and the lengths of its holes, in order."""
         position = 0
-        for logical, physical, count in self._extents(inode.block, _DEEPEST):
+        visits = iter(range(self._disk.size // BLOCK_SIZE))
+        for logical, physical, count in self._extents(inode.block, _DEEPEST, visits):
             if logical * BLOCK_SIZE > position:
                 yield logical * BLOCK_SIZE - position
+            elif logical * BLOCK_SIZE < position and count:
+                raise self.damaged()
             position = logical * BLOCK_SIZE
             for start in range(0, count, _CHUNK):
                 length = min(min(_CHUNK, count - start) * BLOCK_SIZE, inode.size - position)
@@ -186,19 +189,22 @@ class Reader:
             found |= xattrs.parse_block(self._bytes(inode.attribute_block * BLOCK_SIZE, BLOCK_SIZE))
         return found
 
-    def _extents(self, node: bytes, deepest: int) -> Iterator[Extent]:
+    def _extents(self, node: bytes, deepest: int, visits: Iterator[int]) -> Iterator[Extent]:
+        """The extents below a node; a tree of more nodes than `visits` counts goes in circles."""
         magic, entries, _, depth, _ = structs.extent_header.unpack_from(node)
         room = (len(node) - structs.extent_header.size) // structs.extent.size
-        if magic != structs.EXT_MAGIC or depth > deepest or entries > room:
+        if magic != structs.EXT_MAGIC or depth > deepest or entries > room or next(visits, None) is None:
             raise self.damaged()
         for index in range(entries):
             at = structs.extent_header.size + index * structs.extent.size
             if depth == 0:
                 logical, count, high, low = structs.extent.unpack_from(node, at)
-                yield logical, high << 32 | low, count
+                if count <= structs.EXT_INIT_MAX_LEN:  # a longer one is allocated, but was never written
+                    yield logical, high << 32 | low, count
             else:
                 _, low, high, _ = structs.extent_idx.unpack_from(node, at)
-                yield from self._extents(self._bytes((high << 32 | low) * BLOCK_SIZE, BLOCK_SIZE), depth - 1)
+                below = self._bytes((high << 32 | low) * BLOCK_SIZE, BLOCK_SIZE)
+                yield from self._extents(below, depth - 1, visits)
 
     def _bytes(self, offset: int, length: int) -> bytes:
         return self._disk.read(offset, length)

@@ -1,10 +1,12 @@
 import contextlib
+from dataclasses import replace
 
 import pytest
 
 from disks import file, other, read, write
 from propolis.disk.ext4.reader import Reader
-from propolis.errors import DiskError
+from propolis.disk.ext4.structs import EXT_MAGIC, extent_header, extent_idx
+from propolis.errors import DiskDamaged, DiskError
 from propolis.tree import Kind
 
 
@@ -58,3 +60,21 @@ def test_a_cut_disk_is_a_disk_error(tmp_path):
     with contextlib.closing(Reader(disk)) as reader, pytest.raises(DiskError, match="damaged") as caught:
         reader.children(2)
     assert caught.value.hint
+
+
+def test_an_extent_tree_that_goes_in_circles_ends(tmp_path):
+    """Each of its nodes holds 340 times the next one: 340 ** 4 visits, were they not counted."""
+    disk = write(tmp_path / "disk", [file(b"f", *[b"x" * 4096, 65536] * 2000)])
+    with contextlib.closing(Reader(disk)) as reader:
+        tree = reader.inode(reader.children(2)[b"tree"])
+        inode = reader.inode(reader.children(tree.number)[b"f"])
+    entry = extent_idx.pack(0, 20, 0, 0)
+    hostile = replace(inode, block=extent_header.pack(EXT_MAGIC, 4, 4, 5, 0) + entry * 4)
+    blocks = [extent_header.pack(EXT_MAGIC, 340, 340, depth, 0) for depth in (4, 3, 2, 1)]
+    with disk.open("r+b") as opened:
+        for number, head in enumerate(blocks):
+            opened.seek((20 + number) * 4096)
+            opened.write((head + extent_idx.pack(0, 21 + number, 0, 0) * 340).ljust(4096, b"\0"))
+        opened.write(extent_header.pack(EXT_MAGIC, 0, 340, 0, 0).ljust(4096, b"\0"))
+    with contextlib.closing(Reader(disk)) as reader, pytest.raises(DiskDamaged):
+        list(reader.content(hostile))
