@@ -17,6 +17,12 @@ class Host(Protocol):
         process dies.
         """
 
+    def publish(self, descriptor: int, path: Path, target: Path) -> None:
+        """Rename the open, locked file `path` to `target`, replacing what is there; closes the descriptor in any case.
+
+        Where the system can, the lock is held until the file has its new name, so that nobody takes it for a leftover.
+        """
+
     def sync_directory(self, path: Path) -> None:
         """Make a rename inside `path` survive a power cut, where the system can."""
 

@@ -39,27 +39,38 @@ def stage(target: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[
         StorageFull: no room while writing, flushing or creating.
         DiskError: the directory cannot be written to.
     """
-    path = target.with_name(f"{STAGE_PREFIX}{target.name[:80]}-{secrets.token_hex(6)}")
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
-    try:
-        try:
-            system.lock_file(descriptor, wait=True)
-            with storage_errors(target):
-                staged = Staged(path, descriptor, target)
-                yield staged
-                if durable:
-                    os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        path, descriptor = _open_locked(target, mode)
+    with contextlib.ExitStack() as clean_up:
+        clean_up.callback(path.unlink, missing_ok=True)
+        closing = clean_up.enter_context(contextlib.ExitStack())
+        closing.callback(os.close, descriptor)
         with storage_errors(target):
-            path.replace(staged.target)
+            staged = Staged(path, descriptor, target)
+            yield staged
+            if durable:
+                os.fsync(descriptor)
+            closing.pop_all()
+            system.publish(descriptor, path, staged.target)
             if durable:
                 system.sync_directory(target.parent)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+
+
+def _open_locked(target: Path, mode: int) -> tuple[Path, int]:
+    """A new file of our own; another one if somebody swept it before its lock was taken."""
+    while True:
+        path = target.with_name(f"{STAGE_PREFIX}{target.name[:80]}-{secrets.token_hex(6)}")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+        try:
+            system.lock_file(descriptor, wait=True)
+            if os.fstat(descriptor).st_nlink:
+                return path, descriptor
+        except BaseException:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
+        os.close(descriptor)
 
 
 def write_atomically(target: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:

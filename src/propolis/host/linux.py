@@ -11,6 +11,7 @@ from propolis.host.posix import kill as kill
 from propolis.host.posix import kill_group as kill_group
 from propolis.host.posix import lock_file as lock_file
 from propolis.host.posix import memory_bytes as memory_bytes
+from propolis.host.posix import publish as publish
 from propolis.host.posix import sync_directory as sync_directory
 
 _STARTTIME = 19

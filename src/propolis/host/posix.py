@@ -19,6 +19,14 @@ def lock_file(descriptor: int, *, wait: bool) -> bool:
     return True
 
 
+def publish(descriptor: int, path: Path, target: Path) -> None:
+    """See `Host.publish`."""
+    try:
+        path.replace(target)
+    finally:
+        os.close(descriptor)
+
+
 def sync_directory(path: Path) -> None:
     """See `Host.sync_directory`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

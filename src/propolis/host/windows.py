@@ -36,6 +36,12 @@ def lock_file(descriptor: int, *, wait: bool) -> bool:
         time.sleep(_LOCK_POLL)
 
 
+def publish(descriptor: int, path: Path, target: Path) -> None:
+    """See `Host.publish`; an open file cannot be renamed here, so for an instant it is nobody's."""
+    os.close(descriptor)
+    path.replace(target)
+
+
 def sync_directory(path: Path) -> None:
     """See `Host.sync_directory`; NTFS journals renames and directories cannot be opened for fsync."""
 
