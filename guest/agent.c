@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "console.h"
 #include "frame.h"
 #include "process.h"
@@ -193,6 +194,10 @@ static void take_frame(const struct frame *frame)
     case FRAME_SHUTDOWN:
         require(frame, 4);
         start_shutdown(get_u32(frame->payload));
+        return;
+    case FRAME_CLOCK:
+        require(frame, 8);
+        clock_tell(get_u64(frame->payload));
         return;
     case FRAME_PING:
         require(frame, 8);

@@ -16,6 +16,11 @@ uint32_t get_u32(const uint8_t *at)
     return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
+uint64_t get_u64(const uint8_t *at)
+{
+    return (uint64_t)get_u32(at) | (uint64_t)get_u32(at + 4) << 32;
+}
+
 uint16_t get_u16(const uint8_t *at)
 {
     return (uint16_t)(at[0] | at[1] << 8);

@@ -52,6 +52,7 @@ static inline bool outbox_empty(const struct outbox *outbox)
 
 void put_u32(uint8_t *at, uint32_t value);
 uint32_t get_u32(const uint8_t *at);
+uint64_t get_u64(const uint8_t *at);
 uint16_t get_u16(const uint8_t *at);
 
 #endif

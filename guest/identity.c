@@ -37,6 +37,12 @@ void identity_name(const char *hostname)
     fill("/etc/hosts", text);
 }
 
+void identity_resolver(const char *text)
+{
+    if (text[0] != '\0')
+        fill("/etc/resolv.conf", text);
+}
+
 void identity_loopback(void)
 {
     struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};

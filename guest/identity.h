@@ -8,4 +8,7 @@ void identity_name(const char *hostname);
 /* Brings up lo. */
 void identity_loopback(void);
 
+/* What /etc/resolv.conf says, if the image does not. */
+void identity_resolver(const char *text);
+
 #endif

@@ -9,15 +9,20 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "cgroup.h"
 #include "console.h"
 #include "devices.h"
+#include "harden.h"
 #include "identity.h"
 #include "modules.h"
 #include "mounts.h"
+#include "shares.h"
 #include "spec.h"
 #include "transport.h"
 #include "wire.h"
 
+/* A workload that takes all processors still lets the host in. */
+#define AGENT_NICE (-10)
 #define CONFIG MOUNTS_MACHINE "/.propolis_init.json"
 
 static struct spec config;
@@ -92,15 +97,26 @@ int main(void)
     setrlimit(RLIMIT_NOFILE, &files);
     int layers = count_layers();
     devices_open();
-    modules_load();
+    modules_load("/modules/load");
     mount_disks(layers);
     stamps.disks = now_ms();
     read_config(layers);
+    harden_seed(config.seed);
     int port = transport_open();
     devices_close();
+    shares_open(&config);
     mounts_root(layers);
+    shares_mount(&config);
     stamps.root = now_ms();
     identity_name(config.hostname);
+    identity_resolver(config.resolver);
     identity_loopback();
+    harden_sysctls(config.sysctls);
+    cgroup_open(config.most_tasks);
+    if (!config.unmasked)
+        harden_mask();
+    if (config.read_only)
+        harden_root();
+    setpriority(PRIO_PROCESS, 0, AGENT_NICE);
     agent_serve(port, &config, &stamps);
 }

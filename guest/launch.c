@@ -11,9 +11,13 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "account.h"
+#include "builtin.h"
+#include "cgroup.h"
+#include "confine.h"
 #include "console.h"
 #include "program.h"
 #include "wire.h"
@@ -51,8 +55,7 @@ static bool make_pipes(struct ends *ends)
         ends->child[i] = pair[i == 0 ? 0 : 1];
         ends->ours[i] = pair[i == 0 ? 1 : 0];
         fcntl(ends->ours[i], F_SETFL, O_NONBLOCK);
-        if (i > 0)
-            fcntl(ends->ours[i], F_SETPIPE_SZ, PIPE_BYTES); /* fewer changes of process on one CPU */
+        fcntl(ends->ours[i], F_SETPIPE_SZ, PIPE_BYTES); /* fewer changes of process on one CPU */
     }
     return true;
 }
@@ -139,7 +142,7 @@ static bool become(const struct account *account, struct launch_failure *failure
     return false;
 }
 
-static void reset_process(void)
+static void reset_process(const struct spec *spec)
 {
     /* As systemd sets them: 1024 keeps select() safe, and whoever needs more may raise it. */
     struct rlimit files = {.rlim_cur = 1024, .rlim_max = 524288};
@@ -150,11 +153,55 @@ static void reset_process(void)
         sigaction(number, &action, NULL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    umask(022);
+    umask(spec->umask < 0 ? 022 : (mode_t)spec->umask);
+    setpriority(PRIO_PROCESS, 0, 0); /* the agent's own is higher */
+}
+
+static bool set_limits(const struct spec *spec, struct launch_failure *failure)
+{
+    for (int i = 0; i < spec->rlimit_count; i++) {
+        const struct spec_rlimit *limit = &spec->rlimits[i];
+        struct rlimit value = {.rlim_cur = limit->soft < 0 ? RLIM_INFINITY : (rlim_t)limit->soft,
+                               .rlim_max = limit->hard < 0 ? RLIM_INFINITY : (rlim_t)limit->hard};
+        if (limit->resource < 0 || setrlimit((int)limit->resource, &value) != 0) {
+            fail(failure, FAILURE_INVALID, "cannot set limit %d: %s", (int)limit->resource, strerror(errno));
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Gives up what the process is not to have; the user is changed in the midst of it. */
+static bool confine(const struct spec *spec, const struct account *account, struct launch_failure *failure)
+{
+    bool limited = spec->capabilities >= 0;
+    if (limited && !confine_bounds(spec->capabilities))
+        fail(failure, FAILURE_SYSTEM, "cannot drop capabilities: %s", strerror(errno));
+    else if (!become(account, failure))
+        return false;
+    else if (spec->no_new_privs && !confine_privileges())
+        fail(failure, FAILURE_SYSTEM, "cannot set no_new_privs: %s", strerror(errno));
+    else if (spec->seccomp && !confine_calls())
+        fail(failure, FAILURE_SYSTEM, "cannot install the seccomp filter: %s", strerror(errno));
+    else if (limited && !confine_capabilities(spec->capabilities, account->uid == 0))
+        fail(failure, FAILURE_SYSTEM, "cannot drop capabilities: %s", strerror(errno));
+    else
+        return true;
+    return false;
+}
+
+/* In the child: a program of the agent's own, which needs no execve. */
+static _Noreturn void run_builtin(const struct spec *spec, int report)
+{
+    close(report); /* the host hears that it runs */
+    syscall(SYS_close_range, 3, ~0U, 0); /* what execve would have closed */
+    int status = builtin_run(spec->argv);
+    fflush(stderr);
+    _exit(status & 0xff);
 }
 
 /* In the child: everything up to execve. Returns only when that failed. */
-static void run(const struct spec *spec, const char *hostname, bool make_directory, const struct ends *ends,
+static void run(const struct spec *spec, const char *hostname, bool make_directory, const struct ends *ends, int report,
                 struct launch_failure *failure)
 {
     static struct account account;
@@ -177,9 +224,11 @@ static void run(const struct spec *spec, const char *hostname, bool make_directo
         fail(failure, FAILURE_RESOURCES, "no memory for the environment");
         return;
     }
-    if (!enter(spec->working_dir, make_directory, failure) || !become(&account, failure))
+    reset_process(spec);
+    if (!enter(spec->working_dir, make_directory, failure) || !set_limits(spec, failure) || !confine(spec, &account, failure))
         return;
-    reset_process();
+    if (spec->builtin)
+        run_builtin(spec, report);
     failure->code = program_execute(spec->argv, env, failure->text, sizeof failure->text);
 }
 
@@ -191,10 +240,10 @@ bool launch(const struct spec *spec, const char *hostname, bool make_directory, 
     pid_t pid = -1;
     bool ready = (spec->tty ? make_terminal(&ends, spec) : make_pipes(&ends)) && pipe2(report, O_CLOEXEC | O_NONBLOCK) == 0;
     if (ready)
-        pid = fork();
+        pid = spec->builtin ? fork() : cgroup_fork();
     if (pid == 0) {
         memset(failure, 0, sizeof *failure);
-        run(spec, hostname, make_directory, &ends, failure);
+        run(spec, hostname, make_directory, &ends, report[1], failure);
         (void)!write(report[1], failure, sizeof *failure); /* smaller than PIPE_BUF: whole or not at all */
         _exit(127);
     }

@@ -9,13 +9,13 @@
 
 #include "console.h"
 
-void modules_load(void)
+void modules_load(const char *listed)
 {
     char name[256], path[300];
-    FILE *list = fopen("/modules/load", "re");
+    FILE *list = fopen(listed, "re");
     if (list == NULL) {
         if (errno != ENOENT)
-            die_errno("cannot read /modules/load in the initramfs");
+            die_errno("cannot read %s in the initramfs", listed);
         return;
     }
     while (fgets(name, sizeof name, list) != NULL) {

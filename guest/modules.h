@@ -3,6 +3,6 @@
 #define PROPOLIS_MODULES_H
 
 /* Loads every file named in /modules/load, in that order, and removes it. No such list: the kernel needs none. */
-void modules_load(void);
+void modules_load(const char *listed);
 
 #endif

@@ -52,41 +52,146 @@ static bool read_number(struct reader *reader, int64_t most, int64_t *value)
     return json_integer(&reader->json, 0, most, value);
 }
 
+/* A list of [resource, soft, hard]. */
+static bool read_rlimits(struct reader *reader, struct spec *spec)
+{
+    struct json *json = &reader->json;
+    if (!json_array(json))
+        return false;
+    while (json_element(json)) {
+        struct spec_rlimit *limit = &spec->rlimits[spec->rlimit_count];
+        int64_t values[3];
+        int count = 0;
+        if (spec->rlimit_count == SPEC_RLIMITS)
+            return json_fail(json, "too many limits");
+        for (json_array(json); json_element(json); count++)
+            if (count == 3 || !json_integer(json, -1, INT64_MAX, &values[count]))
+                return json_fail(json, "a limit that is not [resource, soft, hard]");
+        if (json->error != NULL || count != 3)
+            return json_fail(json, "a limit that is not [resource, soft, hard]");
+        *limit = (struct spec_rlimit){values[0], values[1], values[2]};
+        spec->rlimit_count++;
+    }
+    return json->error == NULL;
+}
+
+static bool read_mount(struct reader *reader, struct spec_mount *mount)
+{
+    char key[32];
+    *mount = (struct spec_mount){.source = "", .options = ""};
+    json_object(&reader->json);
+    while (json_member(&reader->json, key, sizeof key)) {
+        if (strcmp(key, "read_only") == 0)
+            json_boolean(&reader->json, &mount->read_only);
+        else if (strcmp(key, "type") == 0)
+            read_string(reader, &mount->type);
+        else if (strcmp(key, "source") == 0)
+            read_string(reader, &mount->source);
+        else if (strcmp(key, "target") == 0)
+            read_string(reader, &mount->target);
+        else if (strcmp(key, "options") == 0)
+            read_string(reader, &mount->options);
+        else
+            json_fail(&reader->json, "an unknown key of a mount");
+    }
+    if (reader->json.error == NULL && (mount->type == NULL || mount->target == NULL || mount->target[0] != '/'))
+        json_fail(&reader->json, "a mount without type or absolute target");
+    return reader->json.error == NULL;
+}
+
+static bool read_mounts(struct reader *reader, struct spec *spec)
+{
+    if (!json_array(&reader->json))
+        return false;
+    while (json_element(&reader->json)) {
+        if (spec->mount_count == SPEC_MOUNTS)
+            return json_fail(&reader->json, "too many mounts");
+        if (!read_mount(reader, &spec->mounts[spec->mount_count]))
+            return false;
+        spec->mount_count++;
+    }
+    return reader->json.error == NULL;
+}
+
+/* Whether `key` is one of the machine's own; then its value is read. */
+static bool read_machine_member(struct reader *reader, struct spec *spec, const char *key)
+{
+    struct json *json = &reader->json;
+    if (strcmp(key, "hostname") == 0)
+        read_string(reader, &spec->hostname);
+    else if (strcmp(key, "seed") == 0)
+        read_string(reader, &spec->seed);
+    else if (strcmp(key, "resolver") == 0)
+        read_string(reader, &spec->resolver);
+    else if (strcmp(key, "layers") == 0)
+        read_number(reader, INT32_MAX, &spec->layers);
+    else if (strcmp(key, "most_tasks") == 0)
+        read_number(reader, INT32_MAX, &spec->most_tasks);
+    else if (strcmp(key, "sysctls") == 0)
+        read_list(reader, &spec->sysctls);
+    else if (strcmp(key, "mounts") == 0)
+        read_mounts(reader, spec);
+    else if (strcmp(key, "read_only") == 0)
+        json_boolean(json, &spec->read_only);
+    else if (strcmp(key, "unmasked") == 0)
+        json_boolean(json, &spec->unmasked);
+    else if (strcmp(key, "own_pids") == 0)
+        json_boolean(json, &spec->own_pids);
+    else
+        return false;
+    return true;
+}
+
+static bool read_size(struct reader *reader, uint16_t *value)
+{
+    int64_t number;
+    if (!read_number(reader, UINT16_MAX, &number))
+        return false;
+    *value = (uint16_t)number;
+    return true;
+}
+
 /* One member of the document. */
 static bool read_member(struct reader *reader, struct spec *spec, enum spec_kind kind, const char *key)
 {
-    int64_t number;
+    struct json *json = &reader->json;
+    int64_t number = 0;
     if (kind != SPEC_INIT && strcmp(key, "credit") == 0) {
-        if (!read_number(reader, WIRE_MAX_CREDIT, &number))
-            return false;
+        read_number(reader, WIRE_MAX_CREDIT, &number);
         spec->credit = (uint32_t)number;
-        return true;
-    }
-    if (kind == SPEC_START)
-        return json_fail(&reader->json, "an unknown key");
-    if (strcmp(key, "cmd") == 0)
-        return read_list(reader, &spec->argv);
-    if (strcmp(key, "env") == 0)
-        return read_list(reader, &spec->env);
-    if (strcmp(key, "groups") == 0)
-        return read_list(reader, &spec->groups);
-    if (strcmp(key, "working_dir") == 0)
-        return read_string(reader, &spec->working_dir);
-    if (strcmp(key, "user") == 0)
-        return read_string(reader, &spec->user);
-    if (strcmp(key, "tty") == 0)
-        return json_boolean(&reader->json, &spec->tty);
-    if (strcmp(key, "rows") == 0 || strcmp(key, "columns") == 0) {
-        if (!read_number(reader, UINT16_MAX, &number))
-            return false;
-        *(key[0] == 'r' ? &spec->rows : &spec->columns) = (uint16_t)number;
-        return true;
-    }
-    if (kind == SPEC_INIT && strcmp(key, "hostname") == 0)
-        return read_string(reader, &spec->hostname);
-    if (kind == SPEC_INIT && strcmp(key, "layers") == 0)
-        return read_number(reader, INT32_MAX, &spec->layers);
-    return json_fail(&reader->json, "an unknown key");
+    } else if (kind == SPEC_START)
+        json_fail(json, "an unknown key");
+    else if (strcmp(key, "cmd") == 0)
+        read_list(reader, &spec->argv);
+    else if (strcmp(key, "env") == 0)
+        read_list(reader, &spec->env);
+    else if (strcmp(key, "groups") == 0)
+        read_list(reader, &spec->groups);
+    else if (strcmp(key, "working_dir") == 0)
+        read_string(reader, &spec->working_dir);
+    else if (strcmp(key, "user") == 0)
+        read_string(reader, &spec->user);
+    else if (strcmp(key, "rlimits") == 0)
+        read_rlimits(reader, spec);
+    else if (strcmp(key, "umask") == 0)
+        read_number(reader, 0777, &spec->umask);
+    else if (strcmp(key, "capabilities") == 0)
+        read_number(reader, INT64_MAX, &spec->capabilities);
+    else if (strcmp(key, "no_new_privs") == 0)
+        json_boolean(json, &spec->no_new_privs);
+    else if (strcmp(key, "seccomp") == 0)
+        json_boolean(json, &spec->seccomp);
+    else if (strcmp(key, "builtin") == 0 && kind == SPEC_EXEC)
+        json_boolean(json, &spec->builtin);
+    else if (strcmp(key, "tty") == 0)
+        json_boolean(json, &spec->tty);
+    else if (strcmp(key, "rows") == 0)
+        read_size(reader, &spec->rows);
+    else if (strcmp(key, "columns") == 0)
+        read_size(reader, &spec->columns);
+    else if (kind != SPEC_INIT || !read_machine_member(reader, spec, key))
+        json_fail(json, "an unknown key");
+    return json->error == NULL;
 }
 
 static const char *check(struct spec *spec, enum spec_kind kind)
@@ -103,6 +208,8 @@ static const char *check(struct spec *spec, enum spec_kind kind)
         return "no memory";
     if (spec->groups == NULL && (spec->groups = calloc(1, sizeof none)) == NULL)
         return "no memory";
+    if (spec->sysctls == NULL && (spec->sysctls = calloc(1, sizeof none)) == NULL)
+        return "no memory";
     if (spec->working_dir == NULL || spec->working_dir[0] == '\0')
         spec->working_dir = "/";
     if (spec->working_dir[0] != '/')
@@ -115,8 +222,8 @@ const char *spec_parse(struct spec *spec, enum spec_kind kind, const void *data,
     struct reader reader;
     char key[32];
     memset(spec, 0, sizeof *spec);
-    spec->layers = -1;
-    spec->user = spec->hostname = "";
+    spec->layers = spec->umask = spec->capabilities = -1;
+    spec->user = spec->hostname = spec->seed = spec->resolver = "";
     /* A decoded string with its NUL is never longer than its quoted form, so the document's own size suffices. */
     spec->text = malloc(length + 1);
     if (spec->text == NULL)
@@ -140,6 +247,7 @@ void spec_free(struct spec *spec)
     free(spec->argv);
     free(spec->env);
     free(spec->groups);
+    free(spec->sysctls);
     free(spec->text);
     memset(spec, 0, sizeof *spec);
 }

@@ -1,4 +1,4 @@
-"""Derive `propolis/machine/blocking.py` from `handle.py`: the same names, docstrings and signatures, without `await`.
+"""Derive `propolis/machine/blocking.py` from `handle.py` and `agent/`: the same names and signatures, without `await`.
 
 Usage: gen_blocking.py [--check]. Every public coroutine of AsyncMachine becomes a method that runs it in the portal;
 properties are read there too. `arun` and `start` are hand-written in the template, as they begin and end the portal.
@@ -11,6 +11,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "propolis" / "machine" / "handle.py"
+AGENT = ROOT / "src" / "propolis" / "agent"
+BY_HAND = ("start", "watch", "answered")
+WRAPPED = ("Files", "Connection", "GuestProcess")
+"""What a machine gives out that has a twin of its own."""
 TARGET = ROOT / "src" / "propolis" / "machine" / "blocking.py"
 
 TEMPLATE = '''"""A running machine without async: derived from `handle` by tools/gen_blocking.py; do not edit.
@@ -20,18 +24,24 @@ Each call runs its coroutine in an event loop in a thread of its own, shared by 
 
 import atexit
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
 import anyio
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
+from propolis.agent import connection, files, process
+from propolis.agent.files import FileEvent, FileStatus, GuestPath
+from propolis.agent.process import ExitStatus
+from propolis.agent.statistics import Statistics
+from propolis.agent.wire import SignalScope
 from propolis.errors import MachineLost
 from propolis.machine.handle import STOP_TIMEOUT, AsyncMachine, arun
-from propolis.machine.options import MachineOptions
+from propolis.machine.options import ExecOptions, MachineOptions
 from propolis.machine.result import Result
 from propolis.progress import Reporter
 
@@ -84,6 +94,93 @@ class _Opened:
             raise
 
 
+class Files:
+{files_doc}
+
+    def __init__(self, source: files.Files, portal: BlockingPortal) -> None:
+        """Not to be called: it is `machine.files`."""
+        self._source = source
+        self._portal = portal
+
+    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        return _in_portal(self._portal, call)
+
+    @contextlib.contextmanager
+    def watch{watch_signature}:
+{watch_doc}
+        with self._portal.wrap_async_context_manager(self._source.watch({watch_arguments})) as events:
+            yield self._each(events)
+
+    def _each(self, events: AsyncIterator[FileEvent]) -> Iterator[FileEvent]:
+        while (event := self._call(lambda: anext(events, None))) is not None:
+            yield event
+{files_methods}
+
+class OutputStream:
+{output_doc}
+
+    def __init__(self, source: process.OutputStream, portal: BlockingPortal) -> None:
+        """Not to be called: it belongs to a process."""
+        self._source = source
+        self._portal = portal
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Iterate over what `receive` returns, up to the end."""
+        while piece := self.receive():
+            yield piece
+
+    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        return _in_portal(self._portal, call)
+{output_methods}
+
+class InputStream:
+{input_doc}
+
+    def __init__(self, source: process.InputStream, portal: BlockingPortal) -> None:
+        """Not to be called: it belongs to a process."""
+        self._source = source
+        self._portal = portal
+
+    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        return _in_portal(self._portal, call)
+{input_methods}
+
+class GuestProcess:
+{process_doc}
+
+    def __init__(self, source: process.GuestProcess, portal: BlockingPortal) -> None:
+        """Not to be called: use `machine.open`."""
+        self._source = source
+        self._portal = portal
+        self.pid = source.pid
+        self.stdin = InputStream(source.stdin, portal)
+        self.stdout = OutputStream(source.stdout, portal)
+        self.stderr = OutputStream(source.stderr, portal)
+
+    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        return _in_portal(self._portal, call)
+{process_methods}
+
+class Connection:
+{connection_doc}
+
+    def __init__(self, source: connection.Connection, portal: BlockingPortal) -> None:
+        """Not to be called: use `machine.dial`."""
+        self._source = source
+        self._portal = portal
+
+    def __enter__(self) -> Self:
+        """Use the connection; it is ended on leaving."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """End it."""
+        self.aclose()
+
+    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        return _in_portal(self._portal, call)
+{connection_methods}
+
 def run{run_signature}:
 {run_doc}
     with _portals as portal:
@@ -134,7 +231,7 @@ class Machine:
 
 def main() -> int:
     """Write the module, or compare it; returns the exit status."""
-    fresh = _formatted(generate(SOURCE.read_text(encoding="utf-8")))
+    fresh = _formatted(generate())
     if "--check" in sys.argv[1:]:
         if TARGET.exists() and TARGET.read_text(encoding="utf-8") == fresh:
             return 0
@@ -144,14 +241,23 @@ def main() -> int:
     return 0
 
 
-def generate(source: str) -> str:
-    """The module's text, from `handle.py`'s."""
-    tree = ast.parse(source)
+def generate() -> str:
+    """The module's text, from those of the asynchronous originals."""
+    tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
     arun = next(node for node in tree.body if isinstance(node, ast.AsyncFunctionDef) and node.name == "arun")
-    machine = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "AsyncMachine")
-    members = [node for node in machine.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    start = next(node for node in members if node.name == "start")
-    public = [node for node in members if not node.name.startswith("_") and node.name != "start"]
+    machine = _class(SOURCE, "AsyncMachine")
+    start = _member(machine, "start")
+    parts = {
+        name: _class(AGENT / file, kind)
+        for name, file, kind in (
+            ("files", "files.py", "Files"),
+            ("output", "process.py", "OutputStream"),
+            ("input", "process.py", "InputStream"),
+            ("process", "process.py", "GuestProcess"),
+            ("connection", "connection.py", "Connection"),
+        )
+    }
+    watch = _member(parts["files"], "watch")
     return TEMPLATE.format(
         run_signature=_signature(arun),
         run_doc=_doc(arun, 1),
@@ -160,15 +266,48 @@ def generate(source: str) -> str:
         start_signature=_signature(start, returns="Self"),
         start_doc=_doc(start, 2),
         start_arguments=_arguments(start),
-        methods="".join(_method(node) for node in public),
+        watch_signature=_signature(watch, returns="Iterator[Iterator[FileEvent]]"),
+        watch_doc=_doc(watch, 2),
+        watch_arguments=_arguments(watch),
+        methods="".join(_method(node, "self._machine") for node in _public(machine)),
+        **{f"{name}_doc": _doc(part, 1) for name, part in parts.items()},
+        **{
+            f"{name}_methods": "".join(
+                _method(node, "self._source") for node in _public(part) if isinstance(node, ast.AsyncFunctionDef)
+            )
+            for name, part in parts.items()
+        },
     )
 
 
-def _method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    call = f"self._machine.{node.name}({_arguments(node)})"
+def _class(path: Path, name: str) -> ast.ClassDef:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+
+
+def _member(node: ast.ClassDef, name: str) -> ast.AsyncFunctionDef:
+    return next(member for member in node.body if isinstance(member, ast.AsyncFunctionDef) and member.name == name)
+
+
+def _public(node: ast.ClassDef) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    members = [member for member in node.body if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [member for member in members if not member.name.startswith("_") and member.name not in BY_HAND]
+
+
+def _method(node: ast.FunctionDef | ast.AsyncFunctionDef, source: str) -> str:
+    assert node.returns is not None
+    call = f"{source}.{node.name}({_arguments(node)})"
+    wrapped = ast.unparse(node.returns) if ast.unparse(node.returns) in WRAPPED else ""
     decorator = ""
-    if node.name == "stop":
+    if node.name == "stop" and source == "self._machine":
         body = f"if self._open:\n            self._call(lambda: {call})\n            self._close()"
+    elif wrapped and isinstance(node, ast.AsyncFunctionDef):
+        body = f"return {wrapped}(self._call(lambda: {call}), self._portal)"
+    elif isinstance(node, ast.AsyncFunctionDef) and not _arguments(node):
+        body = f"return self._call({source}.{node.name})"
+    elif wrapped:
+        body = f"return {wrapped}({source}.{node.name}, self._portal)"
+        decorator = "    @property\n"
     elif isinstance(node, ast.AsyncFunctionDef):
         body = f"return self._call(lambda: {call})"
     elif node.decorator_list:

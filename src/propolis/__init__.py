@@ -15,16 +15,18 @@ if TYPE_CHECKING:
     from propolis.machine.handle import AsyncMachine as AsyncMachine
     from propolis.machine.handle import arun as arun
     from propolis.machine.result import Result as Result
+    from propolis.spec import Mount as Mount
 
 _HOMES = {
     "AsyncMachine": "propolis.machine.handle",
     "Machine": "propolis.machine.blocking",
+    "Mount": "propolis.spec",
     "Result": "propolis.machine.result",
     "arun": "propolis.machine.handle",
     "run": "propolis.machine.blocking",
 }
 
-__all__ = ["AsyncMachine", "Machine", "Result", "arun", "errors", "run"]
+__all__ = ["AsyncMachine", "Machine", "Mount", "Result", "arun", "errors", "run"]
 
 
 def __getattr__(name: str) -> Any:

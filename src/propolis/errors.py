@@ -25,6 +25,8 @@ what to do next. `exit_code` is what the command line exits with (docker's conve
     │   ├── BootFailed                      the guest never answered; `console` has its last words
     │   ├── MachineLost                     the guest went away while in use; `console` as above
     │   ├── ProtocolError                   the guest broke the agent protocol
+    │   ├── FileError                       a file in the guest: see `errno` (also an OSError)
+    │   │   └── FileMissing                 no such file in the guest (also a FileNotFoundError)
     │   └── ProcessError               125  the process could not be started in the guest
     │       ├── CommandNotFound        127
     │       └── CommandNotExecutable   126
@@ -147,6 +149,19 @@ class MachineLost(_WithConsole):
 
 class ProtocolError(MachineError):
     """The guest broke the agent protocol."""
+
+
+class FileError(MachineError, OSError):
+    """The guest refused something about a file; `errno` is Linux' number, `filename` what it is about."""
+
+    def __init__(self, message: str, *, number: int, path: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.errno = number
+        self.filename = path
+
+
+class FileMissing(FileError, FileNotFoundError):
+    """There is no such file in the guest."""
 
 
 class ProcessError(MachineError):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 class Architecture(StrEnum):
@@ -52,6 +52,16 @@ class Process:
     tty: bool = False
     rows: int = 0
     columns: int = 0
+    umask: int | None = None
+    """None: 022."""
+    rlimits: tuple[tuple[int, int, int], ...] = ()
+    """Linux' number of the resource, soft and hard limit; -1 is none."""
+    capabilities: int | None = None
+    """The bounding set, as a mask of Linux' numbers; None leaves all."""
+    no_new_privs: bool = False
+    seccomp: bool = False
+    builtin: bool = False
+    """A program of the agent itself instead of one of the image."""
 
     def to_json(self) -> dict[str, Any]:
         """The wire form, shared by `/.propolis_init.json` and the agent's exec request."""
@@ -66,7 +76,35 @@ class Process:
             document["groups"] = list(self.groups)
         if self.tty:
             document |= {"tty": True, "rows": self.rows, "columns": self.columns}
-        return document
+        if self.umask is not None:
+            document["umask"] = self.umask
+        if self.rlimits:
+            document["rlimits"] = [list(limit) for limit in self.rlimits]
+        if self.capabilities is not None:
+            document["capabilities"] = self.capabilities
+        return document | {name: True for name in ("no_new_privs", "seccomp", "builtin") if getattr(self, name)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestMount:
+    """What init mounts beside the root."""
+
+    type: str
+    """`share`, `file` (a file in a share), or `tmpfs`."""
+    target: str
+    source: str = ""
+    """The share's tag, for a file with its name after a slash."""
+    options: str = ""
+    read_only: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The member of the document's `mounts`."""
+        document: dict[str, Any] = {"type": self.type, "target": self.target}
+        if self.source:
+            document["source"] = self.source
+        if self.options:
+            document["options"] = self.options
+        return document | ({"read_only": True} if self.read_only else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +115,30 @@ class InitConfig:
     hostname: str
     layers: int
     """How many read-only disks come before the writable one."""
+    mounts: tuple[GuestMount, ...] = ()
+    sysctls: tuple[str, ...] = ()
+    """`name=value`."""
+    seed: str = ""
+    """Entropy for the guest's kernel, in hexadecimal."""
+    resolver: str = ""
+    """What /etc/resolv.conf says if the image has none."""
+    most_tasks: int = 0
+    """Processes and threads of the workload; 0: as many as leave the agent some."""
+    read_only: bool = False
+    """Whether the root is."""
+    unmasked: bool = False
+    """Whether all of /proc and /sys is shown, and writable."""
+    own_pids: bool = False
+    """Whether the workload has a process namespace of its own."""
 
     def to_json(self) -> dict[str, Any]:
         """The document: the seed's `cmd`, `env`, `working_dir`, and what else init needs."""
-        return self.process.to_json() | {"hostname": self.hostname, "layers": self.layers}
+        document = self.process.to_json() | {"hostname": self.hostname, "layers": self.layers}
+        if self.mounts:
+            document["mounts"] = [mount.to_json() for mount in self.mounts]
+        names = ("sysctls", "seed", "resolver", "most_tasks", "read_only", "unmasked", "own_pids")
+        values = {name: getattr(self, name) for name in names}
+        return document | {name: list(value) if name == "sysctls" else value for name, value in values.items() if value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +149,15 @@ class BootPlan:
     initramfs: Path
     cmdline: str
     architecture: Architecture = Architecture.X86_64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A directory of the host that a machine sees; the guest mounts it by its tag."""
+
+    tag: str
+    path: Path
+    read_only: bool = False
 
 
 class NetEndpointKind(StrEnum):
@@ -126,6 +193,37 @@ class VMConfig:
     memory: int
     directory: Path
     net: NetEndpoint = field(default_factory=NetEndpoint)
+    shares: tuple[Share, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """One mount. `source` is a directory or a file of the host; a tmpfs has none."""
+
+    type: Literal["bind", "tmpfs"] = "bind"
+    source: Path | None = None
+    target: str
+    read_only: bool = False
+    size: int | None = None
+    """Bytes of a tmpfs; half of the memory by default."""
+    mode: int = 0o1777
+    """Of a tmpfs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confinement:
+    """What a workload may do in its machine."""
+
+    capabilities: int | None = None
+    """A mask of Linux' numbers; None: all."""
+    unmasked: bool = False
+    no_new_privs: bool = False
+    seccomp: bool = False
+    read_only: bool = False
+    sysctls: tuple[str, ...] = ()
+    rlimits: tuple[tuple[int, int, int], ...] = ()
+    most_tasks: int = 0
+    private_pids: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,3 +248,7 @@ class MachineSpec:
     initrd: Path | None = None
     backend: str | None = None
     boot_timeout: float = 120.0
+    mounts: tuple[Mount, ...] = ()
+    confinement: Confinement = field(default_factory=Confinement)
+    groups: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
 """The async driver of the agent protocol: one `ByteChannel`, many processes.
 
-Runs under asyncio and trio. One task reads the channel and one writes it, so a caller that is cancelled never leaves
-half a frame behind. Output waits in buffers no larger than `process.WINDOW`; credit goes back to the guest as the
-caller takes bytes, so a process whose output nobody takes stops writing, as with a pipe.
+Runs under asyncio and trio. One task reads the channel, one writes it, and one keeps the guest's clock right, so a
+caller that is cancelled never leaves half a frame behind. Output waits in buffers no larger than `process.WINDOW`;
+credit goes back to the guest as the caller takes bytes, so a process whose output nobody takes stops writing, as with a
+pipe.
 """
 
 import time
@@ -21,6 +22,10 @@ from propolis.channel import ByteChannel
 from propolis.errors import DeadlineExceeded, MachineError, MachineLost, ProtocolError
 
 _READ = 262144
+TEND_INTERVAL = 5.0
+"""Seconds between two times that the guest is told the time, and asked whether it is there."""
+MOST_SILENCE = 120.0
+"""Seconds without a byte from a guest that was asked, after which it counts as lost."""
 
 
 class AgentClient:
@@ -40,6 +45,8 @@ class AgentClient:
         self._ended = anyio.Event()
         self._pings: dict[int, anyio.Event] = {}
         self._last_ping = 0
+        self._tending = 0
+        self._heard = time.monotonic()
         self._outgoing: list[bytes] = []
         self._posted = self._sent = 0
         self._wanted = anyio.Event()
@@ -50,6 +57,7 @@ class AgentClient:
         self._tasks = await anyio.create_task_group().__aenter__()
         self._tasks.start_soon(self._read)
         self._tasks.start_soon(self._write)
+        self._tasks.start_soon(self._tend)
         return self
 
     async def __aexit__(
@@ -151,6 +159,7 @@ class AgentClient:
     async def _read(self) -> None:
         try:
             while data := await self._channel.receive(_READ):
+                self._heard = time.monotonic()
                 for event in self.session.receive(data):
                     self._handle(event)
         except ProtocolError as error:
@@ -173,6 +182,22 @@ class AgentClient:
                     self._note_progress()
         except OSError as error:
             self._end(MachineLost(f"the machine went away: its agent's channel broke ({error})"))
+
+    async def _tend(self) -> None:
+        """Keep the guest's clock right, also after this host slept, and notice when nobody is there any more."""
+        await self._greeted.wait()
+        while self._error is None:
+            self.post(self.session.clock(time.time_ns()))
+            if not self._tending:
+                self._last_ping += 1
+                self._tending = self._last_ping
+                self._pings[self._tending] = anyio.Event()
+                self.post(self.session.ping(self._tending))
+            await anyio.sleep(TEND_INTERVAL)
+            if self._tending not in self._pings:
+                self._tending = 0
+            elif time.monotonic() - self._heard > MOST_SILENCE:
+                self._end(MachineLost(f"the guest has been silent for {MOST_SILENCE:g} s"))
 
     def post(self, data: bytes) -> None:
         """See `process.Link`."""

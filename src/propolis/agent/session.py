@@ -349,6 +349,10 @@ class Session:
         self._pings.append(token)
         return wire.pack(FrameType.PING, 0, wire.U64.pack(token))
 
+    def clock(self, nanoseconds: int) -> bytes:
+        """Tell the time, in nanoseconds since 1970."""
+        return wire.pack(FrameType.CLOCK, 0, wire.U64.pack(max(nanoseconds, 0)))
+
     def shutdown(self, grace: float) -> bytes:
         """Ask the guest to end: `grace` seconds between SIGTERM and SIGKILL."""
         milliseconds = round(grace * 1000)

@@ -22,6 +22,11 @@ Exit. EXIT follows the process' last output: everything that was in its pipes wh
 descendant keeps a pipe open, output goes on until end of file, or until nothing came for DRAIN_SILENCE_MS, or until
 DRAIN_LIMIT_MS after the end, whichever is first; then the guest closes the pipes. With a terminal all output is STDOUT.
 
+Builtins. An EXEC whose document says `builtin` runs a program of the agent itself (`guest/builtin.h`): files, archives,
+connections, statistics. Its exit status is 0 or a Linux errno, with a sentence on standard error.
+
+CLOCK tells the host's time; the guest slews a small difference away and steps over a large one.
+
 SHUTDOWN sends SIGTERM to everything, SIGKILL after the grace, syncs, powers off; EXIT frames still come meanwhile.
 """
 
@@ -44,7 +49,7 @@ MAX_CREDIT = 16 << 20
 """More than this must never be outstanding for one direction of one stream."""
 MAX_STREAMS = 1024
 """Processes that the guest runs at once for the host."""
-STDIN_WINDOW = 65536
+STDIN_WINDOW = 262144
 """What the guest holds for one process' standard input, and so its greatest grant."""
 DRAIN_SILENCE_MS = 100
 DRAIN_LIMIT_MS = 1000
@@ -64,6 +69,7 @@ class FrameType(IntEnum):
     """Credit from the host, for STDOUT or STDERR."""
     SHUTDOWN = 8
     PING = 9
+    CLOCK = 10
 
     HELLO = 128
     STARTED = 129
@@ -123,6 +129,7 @@ PAYLOADS: dict[FrameType, str] = {
     FrameType.GRANT: "u32 Source, u32 bytes",
     FrameType.SHUTDOWN: "u32 grace in milliseconds",
     FrameType.PING: "u64 token",
+    FrameType.CLOCK: "u64 nanoseconds since 1970",
     FrameType.HELLO: "JSON: generation, release, machine, stamps {init, disks, root, ready} in ms of uptime",
     FrameType.STARTED: "u32 pid",
     FrameType.STDOUT: "bytes, at least one",

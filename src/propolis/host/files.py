@@ -8,6 +8,8 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +73,46 @@ def _open_locked(target: Path, mode: int) -> tuple[Path, int]:
             path.unlink(missing_ok=True)
             raise
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def stage_directory(target: Path) -> Iterator[Path]:
+    """A new private directory beside `target`, removed at the end with what is left in it.
+
+    Those of writers that died are removed first. On Windows, where a directory cannot be locked, they stay.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path = target.parent / f"{STAGE_PREFIX}{target.name[:80]}-{secrets.token_hex(6)}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_directories(target.parent)
+    path.mkdir(mode=0o700)
+    try:
+        with _directory_lock(path):
+            yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _directory_lock(path: Path) -> Iterator[bool]:
+    """Try to lock a directory; tells whether that went well."""
+    if sys.platform == "win32":
+        yield False
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield system.lock_file(descriptor, wait=False)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep_directories(parent: Path) -> None:
+    for path in parent.glob(f"{STAGE_PREFIX}*"):
+        with contextlib.suppress(OSError), _directory_lock(path) as dead:
+            if dead:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def write_atomically(target: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:

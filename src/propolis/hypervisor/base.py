@@ -33,7 +33,8 @@ class Capabilities:
     max_cpus: int
     architectures: tuple[Architecture, ...]
     net: tuple[NetEndpointKind, ...] = (NetEndpointKind.NONE,)
-    shares: tuple[str, ...] = ()
+    max_shares: int = 0
+    """Directories of the host that a machine can see."""
     snapshot: bool = False
     pause: bool = False
     hot_plug: bool = False

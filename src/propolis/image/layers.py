@@ -5,7 +5,7 @@ of disks: whether a path leads through a symlink is the sink's concern, which ha
 hashing run ahead of it in threads.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain
@@ -102,6 +102,30 @@ def unpack_tar(path: Path, sink: TreeSink, reporter: Reporter | None = None) -> 
     return f"sha256:{found}"
 
 
+def push_archive(read: Callable[[], memoryview], sink: TreeSink) -> None:
+    """Push every entry of a plain archive that is no layer, whose names are what they are; `read` as for `TarReader`.
+
+    Raises:
+        ImageInvalid: it is truncated, broken or hostile; the message names the entry.
+    """
+    reader = tar.TarReader(read, "the archive", release=sink.commit)
+    count = size = 0
+    while (member := reader.next()) is not None:
+        count += 1
+        try:
+            entry = _entry(member, marks=False)
+        except ValueError as error:
+            raise ImageInvalid(f"the archive's entry {tar.shown(member.name)} {error}") from None
+        assert entry is not None
+        size += entry.size
+        if count > MAX_ENTRIES or size > MAX_UNPACKED:
+            raise ImageInvalid(f"the archive has more than {MAX_ENTRIES} entries or {MAX_UNPACKED >> 40} TiB")
+        sink.entry(entry)
+        if entry.size:
+            _push_content(reader, member, sink)
+    reader.drain()
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Tar(Layer):
     """A layer that is known by its file alone."""
@@ -184,34 +208,41 @@ class _Unpacking:
                 self._content(member)
 
     def _content(self, member: tar.Member) -> None:
-        reader, data = self._tar, self._sink.data
         self._files += member.size
         if self._files > MAX_UNPACKED:
-            raise reader.fault(f"the layer's files are more than {MAX_UNPACKED >> 40} TiB")
-        if member.extents is not None:
-            self._sparse(member)
-            return
-        while reader.left:
-            data(reader.piece())
-
-    def _sparse(self, member: tar.Member) -> None:
-        reader, sink = self._tar, self._sink
-        position = 0
-        for offset, length in member.extents or ():
-            if offset > position:
-                sink.hole(offset - position)
-            position = offset + length
-            missing = length
-            while missing:
-                piece = reader.piece(missing)
-                missing -= len(piece)
-                sink.data(piece)
-        if member.size > position:
-            sink.hole(member.size - position)
+            raise self._tar.fault(f"the layer's files are more than {MAX_UNPACKED >> 40} TiB")
+        _push_content(self._tar, member, self._sink)
 
 
-def _entry(member: tar.Member) -> Entry | None:
-    """What `member` means in a layer; None when nothing. ValueError says what is wrong with it."""
+def _push_content(reader: tar.TarReader, member: tar.Member, sink: TreeSink) -> None:
+    if member.extents is not None:
+        _push_sparse(reader, member, sink)
+        return
+    data = sink.data
+    while reader.left:
+        data(reader.piece())
+
+
+def _push_sparse(reader: tar.TarReader, member: tar.Member, sink: TreeSink) -> None:
+    position = 0
+    for offset, length in member.extents or ():
+        if offset > position:
+            sink.hole(offset - position)
+        position = offset + length
+        missing = length
+        while missing:
+            piece = reader.piece(missing)
+            missing -= len(piece)
+            sink.data(piece)
+    if member.size > position:
+        sink.hole(member.size - position)
+
+
+def _entry(member: tar.Member, *, marks: bool = True) -> Entry | None:
+    """What `member` means in a layer; None when nothing. ValueError says what is wrong with it.
+
+    Without `marks` it is no layer: whiteouts are names like any other, and the root may be a file.
+    """
     name, typeflag, mode, uid, gid, mtime_ns, size, link, device, xattrs, _ = member
     kind = _KINDS.get(typeflag)
     if kind is None:
@@ -221,11 +252,11 @@ def _entry(member: tar.Member) -> Entry | None:
         kind = Kind.DIRECTORY  # how tar marked directories before it had a type for them
     if kind is not _FILE:
         size = 0
-    if _WHITEOUT in path:
+    if marks and _WHITEOUT in path:
         special = _whiteout(path)
         if special is not None:
             return special if special.kind is not _FILE else None
-    if not path and kind is not Kind.DIRECTORY:
+    if marks and not path and kind is not Kind.DIRECTORY:
         raise ValueError("stands for the root, which is a directory")
     if uid > _MAX_ID or gid > _MAX_ID:
         raise ValueError("has an owner that Linux does not know")

@@ -9,13 +9,14 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from propolis.errors import ImageError, ImageInvalid, ImageNotFound
 from propolis.progress import Reporter, Silent
 from propolis.tree import Entry, Kind, TreeSink
 
+Extents = tuple[tuple[int, int], ...]
 _STEP = "read directory"
 _CHUNK = 256 << 10
 _MOST_ENTRIES = 10_000_000
@@ -49,14 +50,36 @@ def push_directory(directory: Path, sink: TreeSink, reporter: Reporter | None = 
     return f"sha256:{digest}"
 
 
+def push_tree(path: Path, sink: TreeSink, tell_extents: Callable[[Extents], None]) -> None:
+    """Push a file, or a directory and everything below it, as the tree's root; a link to one is followed.
+
+    `tell_extents` is called before the entry of a file with holes: start and length of each part that is none.
+
+    Raises:
+        ImageError, ImageInvalid: as `push_directory`.
+    """
+    walk = _Walk(path, sink, Silent(), tell_extents)
+    if path.is_dir():
+        walk.run()
+    else:
+        walk.run_file()
+
+
 class _Walk:
     """One pass over one directory."""
 
-    def __init__(self, directory: Path, sink: TreeSink, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        sink: TreeSink,
+        reporter: Reporter,
+        tell_extents: Callable[[Extents], None] | None = None,
+    ) -> None:
         self._directory = directory
         self._root = os.fsencode(directory)
         self._sink = sink
         self._reporter = reporter
+        self._tell_extents = tell_extents
         self._hash = hashlib.sha256()
         self._linked: dict[tuple[int, int], bytes] = {}
 
@@ -66,6 +89,16 @@ class _Walk:
                 raise ImageInvalid(f"{self._directory} has more than {_MOST_ENTRIES} entries")
             self._one(path, status)
         return self._hash.hexdigest()
+
+    def run_file(self) -> None:
+        """For a root that is no directory."""
+        try:
+            status = self._directory.stat()
+        except OSError as error:
+            raise self._unreadable(b"", error) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{self._directory} is neither a file nor a directory", hint="name one of them")
+        self._one(b"", status)
 
     def _paths(self) -> Iterator[tuple[bytes, os.stat_result]]:
         """Every path below the directory, a directory before what is in it, beginning with itself (b"")."""
@@ -93,9 +126,10 @@ class _Walk:
         if kind is not Kind.DIRECTORY and status.st_nlink > 1:
             self._linked[inode] = path
         entry = self._entry(kind, path, status)
-        self._push(entry)
         if kind is Kind.FILE and entry.size:
-            self._content(path, entry.size)
+            self._file(entry)
+        else:
+            self._push(entry)
 
     def _entry(self, kind: Kind, path: bytes, status: os.stat_result) -> Entry:
         mode, uid, gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
@@ -121,38 +155,37 @@ class _Walk:
         self._hash.update(repr((*entry[:-1], sorted(entry.xattrs.items()))).encode())
         self._sink.entry(entry)
 
-    def _content(self, path: bytes, size: int) -> None:
-        for piece in self._pieces(path, size):
-            if isinstance(piece, int):
-                self._hash.update(b"hole %d" % piece)
-                self._sink.hole(piece)
-                continue
-            self._hash.update(piece)
-            self._sink.data(memoryview(piece))
-            self._sink.commit()
-            self._reporter.advance(_STEP, str(self._directory), len(piece))
-
-    def _pieces(self, path: bytes, size: int) -> Iterator[bytes | int]:
-        """A file's bytes, and the lengths of its holes."""
+    def _file(self, entry: Entry) -> None:
+        path, size = entry.path, entry.size
         try:
             descriptor = os.open(self._host(path), _READ_ONLY)
             try:
-                position = 0
-                for start, end in _extents(descriptor, size):
-                    if start > position:
-                        yield start - position
-                    os.lseek(descriptor, start, os.SEEK_SET)
-                    for at in range(start, end, _CHUNK):
-                        yield self._exactly(path, descriptor, min(_CHUNK, end - at))
-                    position = end
-                if size > position:
-                    yield size - position
+                extents = tuple((start, end - start) for start, end in _extents(descriptor, size))
+                if self._tell_extents is not None and extents != ((0, size),):
+                    self._tell_extents(extents)
+                self._push(entry)
+                self._content(path, size, extents, descriptor)
                 if os.fstat(descriptor).st_size != size:
                     raise self._changed(path)
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise self._unreadable(path, error) from error
+
+    def _content(self, path: bytes, size: int, extents: Extents, descriptor: int) -> None:
+        position = 0
+        for start, length in (*extents, (size, 0)):
+            if start > position:
+                self._hash.update(b"hole %d" % (start - position))
+                self._sink.hole(start - position)
+            os.lseek(descriptor, start, os.SEEK_SET)
+            for at in range(0, length, _CHUNK):
+                piece = self._exactly(path, descriptor, min(_CHUNK, length - at))
+                self._hash.update(piece)
+                self._sink.data(memoryview(piece))
+                self._sink.commit()
+                self._reporter.advance(_STEP, str(self._directory), len(piece))
+            position = start + length
 
     def _exactly(self, path: bytes, descriptor: int, length: int) -> bytes:
         data = os.read(descriptor, length)

@@ -5,18 +5,24 @@ Each call runs its coroutine in an event loop in a thread of its own, shared by 
 
 import atexit
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
 import anyio
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
+from propolis.agent import connection, files, process
+from propolis.agent.files import FileEvent, FileStatus, GuestPath
+from propolis.agent.process import ExitStatus
+from propolis.agent.statistics import Statistics
+from propolis.agent.wire import SignalScope
 from propolis.errors import MachineLost
 from propolis.machine.handle import STOP_TIMEOUT, AsyncMachine, arun
-from propolis.machine.options import MachineOptions
+from propolis.machine.options import ExecOptions, MachineOptions
 from propolis.machine.result import Result
 from propolis.progress import Reporter
 
@@ -67,6 +73,253 @@ class _Opened:
         except BaseException:  # an interrupt (Ctrl-C) ends the machine there; the portal waits for that
             self._task.cancel()
             raise
+
+
+class Files:
+    """Files in a machine. A path that is not absolute is below the workload's working directory."""
+
+    def __init__(self, source: files.Files, portal: BlockingPortal) -> None:
+        """Not to be called: it is `machine.files`."""
+        self._source = source
+        self._portal = portal
+
+    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        return _in_portal(self._portal, call)
+
+    @contextlib.contextmanager
+    def watch(self, path: GuestPath, *, recursive: bool = False) -> Iterator[Iterator[FileEvent]]:
+        """Watch a file or a directory; entered, it gives the events that happen from then on.
+
+        What another system changes below a mount of the host's is not seen.
+
+        Raises:
+            FileMissing: there is nothing to watch.
+            FileError: it cannot be watched.
+        """
+        with self._portal.wrap_async_context_manager(self._source.watch(path, recursive=recursive)) as events:
+            yield self._each(events)
+
+    def _each(self, events: AsyncIterator[FileEvent]) -> Iterator[FileEvent]:
+        while (event := self._call(lambda: anext(events, None))) is not None:
+            yield event
+
+    def read(self, path: GuestPath, *, offset: int = 0, length: int | None = None) -> bytes:
+        """Return a file's content, at most 256 MiB.
+
+        Raises:
+            FileMissing: there is none.
+            FileError: it cannot be read; `errno` says why.
+            MachineError: it is larger than that.
+        """
+        return self._call(lambda: self._source.read(path, offset=offset, length=length))
+
+    def write(self, path: GuestPath, data: bytes | str, *, mode: int = 420, append: bool = False) -> None:
+        """Write a file, replacing or extending what it holds; `mode` is for a new one. Text becomes UTF-8.
+
+        Raises:
+            FileMissing: there is no such directory.
+            FileError: it cannot be written; `errno` says why. Some of it may have been.
+        """
+        return self._call(lambda: self._source.write(path, data, mode=mode, append=append))
+
+    def stat(self, path: GuestPath, *, follow: bool = True) -> FileStatus:
+        """Return what a file is; `follow` a symbolic link to what it names.
+
+        Raises:
+            FileMissing: there is none.
+            FileError: it cannot be reached.
+        """
+        return self._call(lambda: self._source.stat(path, follow=follow))
+
+    def exists(self, path: GuestPath) -> bool:
+        """Whether there is anything at `path`, be it a link to nowhere.
+
+        Raises:
+            FileError: that cannot be told.
+        """
+        return self._call(lambda: self._source.exists(path))
+
+    def list(self, path: GuestPath) -> list[FileStatus]:
+        """Return what is in a directory, by name.
+
+        Raises:
+            FileMissing: there is no such directory.
+            FileError: it cannot be read, or is none.
+        """
+        return self._call(lambda: self._source.list(path))
+
+    def mkdir(self, path: GuestPath, *, mode: int = 493, parents: bool = False) -> None:
+        """Make a directory; with `parents` those above it too, and it may be there already.
+
+        Raises:
+            FileMissing: there is nothing to make it in.
+            FileError: it cannot be made.
+        """
+        return self._call(lambda: self._source.mkdir(path, mode=mode, parents=parents))
+
+    def remove(self, path: GuestPath, *, recursive: bool = False) -> None:
+        """Remove a file, an empty directory, or with `recursive` a whole tree. No link is followed.
+
+        Raises:
+            FileMissing: there is none.
+            FileError: it cannot be removed; some of a tree may have been.
+        """
+        return self._call(lambda: self._source.remove(path, recursive=recursive))
+
+    def rename(self, source: GuestPath, target: GuestPath) -> None:
+        """Rename a file or directory; a file that is there is replaced.
+
+        Raises:
+            FileMissing: there is no such file or directory.
+            FileError: it cannot be renamed, for example to another file system.
+        """
+        return self._call(lambda: self._source.rename(source, target))
+
+
+class OutputStream:
+    """Standard output or standard error of a process."""
+
+    def __init__(self, source: process.OutputStream, portal: BlockingPortal) -> None:
+        """Not to be called: it belongs to a process."""
+        self._source = source
+        self._portal = portal
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Iterate over what `receive` returns, up to the end."""
+        while piece := self.receive():
+            yield piece
+
+    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        return _in_portal(self._portal, call)
+
+    def receive(self, max_bytes: int = 65536) -> bytes:
+        """Return the next bytes, at least one; `b""` at the end of the stream.
+
+        Raises:
+            MachineLost: the machine went away; what had come before was returned first.
+            ProtocolError: likewise, because the guest broke the protocol.
+        """
+        return self._call(lambda: self._source.receive(max_bytes))
+
+    def read(self) -> bytes:
+        """Return everything up to the end of the stream. The caller's memory is the only bound."""
+        return self._call(self._source.read)
+
+    def aclose(self) -> None:
+        """Take no more: what is buffered and what still comes is dropped, and the process is not held up."""
+        return self._call(self._source.aclose)
+
+
+class InputStream:
+    """Standard input of a process. For one task at a time."""
+
+    def __init__(self, source: process.InputStream, portal: BlockingPortal) -> None:
+        """Not to be called: it belongs to a process."""
+        self._source = source
+        self._portal = portal
+
+    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        return _in_portal(self._portal, call)
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Send all of `data`; returns when the guest has room for it and it is on its way.
+
+        Raises:
+            BrokenPipeError: the process no longer reads, has ended, or this stream was closed.
+            MachineLost: the machine went away.
+            ProtocolError: the guest broke the protocol.
+        """
+        return self._call(lambda: self._source.send(data))
+
+    def aclose(self) -> None:
+        """End of file: the process reads what was sent, then the end. Idempotent."""
+        return self._call(self._source.aclose)
+
+
+class GuestProcess:
+    """A process that runs in the guest. Take both outputs or close them: a full one stops the process."""
+
+    def __init__(self, source: process.GuestProcess, portal: BlockingPortal) -> None:
+        """Not to be called: use `machine.open`."""
+        self._source = source
+        self._portal = portal
+        self.pid = source.pid
+        self.stdin = InputStream(source.stdin, portal)
+        self.stdout = OutputStream(source.stdout, portal)
+        self.stderr = OutputStream(source.stderr, portal)
+
+    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        return _in_portal(self._portal, call)
+
+    def wait(self) -> ExitStatus:
+        """Wait until the process has ended and all its output has come into the buffers.
+
+        Raises:
+            MachineLost: the machine went away first.
+            ProtocolError: the guest broke the protocol.
+        """
+        return self._call(self._source.wait)
+
+    def signal(self, number: int, scope: SignalScope = SignalScope.GROUP) -> None:
+        """Send a signal by number, to the process' group or to it alone. Nothing happens once it has ended.
+
+        Raises:
+            InvalidArgument: no such signal.
+        """
+        return self._call(lambda: self._source.signal(number, scope))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the process' terminal its size. Without a terminal nothing happens.
+
+        Raises:
+            InvalidArgument: a size that no terminal has.
+        """
+        return self._call(lambda: self._source.resize(rows, columns))
+
+
+class Connection:
+    """A byte stream to a TCP port or unix socket in the guest. One task may send while another receives."""
+
+    def __init__(self, source: connection.Connection, portal: BlockingPortal) -> None:
+        """Not to be called: use `machine.dial`."""
+        self._source = source
+        self._portal = portal
+
+    def __enter__(self) -> Self:
+        """Use the connection; it is ended on leaving."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """End it."""
+        self.aclose()
+
+    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        return _in_portal(self._portal, call)
+
+    def receive(self, max_bytes: int = 65536) -> bytes:
+        """Return the next bytes, at least one; `b""` once the other side has ended.
+
+        Raises:
+            MachineLost: the machine went away.
+        """
+        return self._call(lambda: self._source.receive(max_bytes))
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`; returns when it is on its way.
+
+        Raises:
+            BrokenPipeError: the other side has ended.
+            MachineLost: the machine went away.
+        """
+        return self._call(lambda: self._source.send(data))
+
+    def send_eof(self) -> None:
+        """Tell the other side that nothing more will come; what it says can still be received."""
+        return self._call(self._source.send_eof)
+
+    def aclose(self) -> None:
+        """End the connection. Idempotent."""
+        return self._call(self._source.aclose)
 
 
 def run(
@@ -174,31 +427,90 @@ class Machine:
         """Whether the machine runs, as far as is known now."""
         return self._machine.is_alive
 
+    @property
+    def files(self) -> Files:
+        """The machine's files: read, write, list, watch."""
+        return Files(self._machine.files, self._portal)
+
     def exec(
         self,
         argv: Sequence[str],
         *,
         input: bytes | None = None,
-        env: Mapping[str, str] | None = None,
-        working_dir: str | None = None,
-        user: str | None = None,
-        tty: bool = False,
         timeout: float | None = None,
+        **options: Unpack[ExecOptions],
     ) -> Result:
         """Run one more process in the machine to its end; collect its output.
 
-        Environment, working directory and user are the workload's unless given; `env` is added to it by name.
+        Environment, working directory, user and rights are the workload's unless given.
+
+        Args:
+            argv: the program and its arguments.
+            input: what it reads on standard input; end of file at once when None.
+            timeout: seconds, after which it is killed, whatever its streams do.
+            options: see `ExecOptions`.
 
         Raises:
+            InvalidArgument: an option is out of bounds.
             CommandNotFound, CommandNotExecutable, ProcessError: it could not be started.
             DeadlineExceeded: `timeout` seconds ran out; the process has been killed.
             MachineLost: the machine went away.
         """
-        return self._call(
-            lambda: self._machine.exec(
-                argv, input=input, env=env, working_dir=working_dir, user=user, tty=tty, timeout=timeout
-            )
-        )
+        return self._call(lambda: self._machine.exec(argv, input=input, timeout=timeout, **options))
+
+    def open(self, argv: Sequence[str], **options: Unpack[ExecOptions]) -> GuestProcess:
+        """Start one more process in the machine, to be talked to: take both its outputs, or close them.
+
+        Raises as `exec`.
+        """
+        return GuestProcess(self._call(lambda: self._machine.open(argv, **options)), self._portal)
+
+    def copy_in(self, source: str | Path, target: GuestPath, *, owner: str = "0:0") -> None:
+        """Copy a file or a tree of this host into the machine, with modes, times, links, holes and attributes.
+
+        If `target` is a directory there, or ends in a slash, the copy gets the source's name in it. Files that are
+        there are replaced, directories filled. Missing directories above it are made.
+
+        Args:
+            source: a file or directory; a link to one is followed.
+            target: where the copy goes.
+            owner: `UID:GID` for all of it, or `keep`.
+
+        Raises:
+            InvalidArgument: there is no such source, or the target or owner cannot be.
+            FileError: the machine refuses it; `errno` says why. What was copied before stays.
+            MachineError: the source cannot be read, or changes meanwhile.
+        """
+        return self._call(lambda: self._machine.copy_in(source, target, owner=owner))
+
+    def copy_out(self, source: GuestPath, target: str | Path, *, preserve: bool = False) -> int:
+        """Copy a file or a tree of the machine to this host; returns how many entries were left out.
+
+        If `target` is a directory, the copy gets the source's name in it. It takes its place only when complete. What
+        could give rights on this host (owners, set-id bits, devices, attributes) is left out unless `preserve` is set,
+        which needs root; sockets always are.
+
+        Raises:
+            InvalidArgument: a directory of that name is there already.
+            FileMissing, FileError: the machine's file cannot be read; `errno` says why.
+            StorageFull, DiskError: it cannot be written here.
+            ImageInvalid: the machine sent no good archive.
+            Unsupported: on Windows, for now.
+        """
+        return self._call(lambda: self._machine.copy_out(source, target, preserve=preserve))
+
+    def dial(self, address: str | int) -> Connection:
+        """Connect to a port of the machine's loopback, to `HOST:PORT` seen from it, or to the path of a unix socket.
+
+        Raises:
+            InvalidArgument: that is no address.
+            FileMissing, FileError: nobody listens there; `errno` says more.
+        """
+        return Connection(self._call(lambda: self._machine.dial(address)), self._portal)
+
+    def stats(self) -> Statistics:
+        """What the machine uses of what it has, now."""
+        return self._call(self._machine.stats)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the workload's end and return its exit code; the machine stays up.

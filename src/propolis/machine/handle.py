@@ -4,25 +4,33 @@ Runs under asyncio and trio. Nothing here knows how a machine is launched or wha
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import replace
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 from typing import Unpack
 
 import anyio
 
+from propolis.agent import statistics
+from propolis.agent.builtins import Builtins
+from propolis.agent.connection import Connection, dial
+from propolis.agent.files import Files, GuestPath
 from propolis.agent.process import GuestProcess
+from propolis.agent.statistics import Statistics
 from propolis.errors import DeadlineExceeded, InvalidArgument, MachineLost
 from propolis.machine.attach import Collected, attach, from_bytes
+from propolis.machine.copying import copy_in, copy_out
 from propolis.machine.grouping import ungrouped
 from propolis.machine.launch import Launched, launch
-from propolis.machine.options import MachineOptions, machine_spec
+from propolis.machine.options import ExecOptions, MachineOptions, machine_spec
 from propolis.machine.result import Result
-from propolis.machine.workload import merged_env
+from propolis.machine.workload import exec_process
 from propolis.progress import Reporter, Silent
 
 MOST_OUTPUT = 256 << 20
 """Bytes of output, both streams together, that are collected in memory."""
 KEPT_LOG = 1 << 20
+_MOST_STATISTICS = 4 << 20
 STOP_TIMEOUT = 10.0
 """Seconds that processes are given to end after SIGTERM, as with docker."""
 
@@ -64,6 +72,7 @@ class AsyncMachine:
         self._launched = launched
         self._main = main
         self._log = log
+        self._builtins = Builtins(launched.agent, launched.process.working_dir)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -113,39 +122,99 @@ class AsyncMachine:
         """Whether the machine runs, as far as is known now."""
         return self._launched.handle.is_alive
 
+    @property
+    def files(self) -> Files:
+        """The machine's files: read, write, list, watch."""
+        return Files(self._builtins)
+
     async def exec(
         self,
         argv: Sequence[str],
         *,
         input: bytes | None = None,
-        env: Mapping[str, str] | None = None,
-        working_dir: str | None = None,
-        user: str | None = None,
-        tty: bool = False,
         timeout: float | None = None,
+        **options: Unpack[ExecOptions],
     ) -> Result:
         """Run one more process in the machine to its end; collect its output.
 
-        Environment, working directory and user are the workload's unless given; `env` is added to it by name.
+        Environment, working directory, user and rights are the workload's unless given.
+
+        Args:
+            argv: the program and its arguments.
+            input: what it reads on standard input; end of file at once when None.
+            timeout: seconds, after which it is killed, whatever its streams do.
+            options: see `ExecOptions`.
 
         Raises:
+            InvalidArgument: an option is out of bounds.
             CommandNotFound, CommandNotExecutable, ProcessError: it could not be started.
             DeadlineExceeded: `timeout` seconds ran out; the process has been killed.
             MachineLost: the machine went away.
         """
-        if isinstance(argv, str) or not argv:
-            raise InvalidArgument("exec takes a list of arguments, the program first")
-        workload = self._launched.process
-        process = replace(
-            workload,
-            argv=tuple(argv),
-            env=merged_env(workload.env, env or {}),
-            working_dir=working_dir or workload.working_dir,
-            user=workload.user if user is None else user,
-            tty=tty,
-        )
+        process = exec_process(self._launched.process, argv, **options)
         with self._launched.told(), ungrouped(), _deadline(timeout, f"{argv[0]} was killed"):
             return await _collect(await self._launched.agent.exec(process), input)
+
+    async def open(self, argv: Sequence[str], **options: Unpack[ExecOptions]) -> GuestProcess:
+        """Start one more process in the machine, to be talked to: take both its outputs, or close them.
+
+        Raises as `exec`.
+        """
+        with self._launched.told():
+            return await self._launched.agent.exec(exec_process(self._launched.process, argv, **options))
+
+    async def copy_in(self, source: str | Path, target: GuestPath, *, owner: str = "0:0") -> None:
+        """Copy a file or a tree of this host into the machine, with modes, times, links, holes and attributes.
+
+        If `target` is a directory there, or ends in a slash, the copy gets the source's name in it. Files that are
+        there are replaced, directories filled. Missing directories above it are made.
+
+        Args:
+            source: a file or directory; a link to one is followed.
+            target: where the copy goes.
+            owner: `UID:GID` for all of it, or `keep`.
+
+        Raises:
+            InvalidArgument: there is no such source, or the target or owner cannot be.
+            FileError: the machine refuses it; `errno` says why. What was copied before stays.
+            MachineError: the source cannot be read, or changes meanwhile.
+        """
+        if owner != "keep" and not re.fullmatch(r"\d{1,10}:\d{1,10}", owner):
+            raise InvalidArgument(f"{owner[:40]!r} is no owner", hint="write UID:GID in numbers, or keep")
+        with self._launched.told(), ungrouped():
+            await copy_in(self._builtins, Path(source), target, owner)
+
+    async def copy_out(self, source: GuestPath, target: str | Path, *, preserve: bool = False) -> int:
+        """Copy a file or a tree of the machine to this host; returns how many entries were left out.
+
+        If `target` is a directory, the copy gets the source's name in it. It takes its place only when complete. What
+        could give rights on this host (owners, set-id bits, devices, attributes) is left out unless `preserve` is set,
+        which needs root; sockets always are.
+
+        Raises:
+            InvalidArgument: a directory of that name is there already.
+            FileMissing, FileError: the machine's file cannot be read; `errno` says why.
+            StorageFull, DiskError: it cannot be written here.
+            ImageInvalid: the machine sent no good archive.
+            Unsupported: on Windows, for now.
+        """
+        with self._launched.told(), ungrouped():
+            return await copy_out(self._builtins, source, Path(target), preserve=preserve)
+
+    async def dial(self, address: str | int) -> Connection:
+        """Connect to a port of the machine's loopback, to `HOST:PORT` seen from it, or to the path of a unix socket.
+
+        Raises:
+            InvalidArgument: that is no address.
+            FileMissing, FileError: nobody listens there; `errno` says more.
+        """
+        with self._launched.told():
+            return await dial(self._builtins, address)
+
+    async def stats(self) -> Statistics:
+        """What the machine uses of what it has, now."""
+        with self._launched.told():
+            return statistics.read(await self._builtins.output("stats", most=_MOST_STATISTICS))
 
     async def wait(self, timeout: float | None = None) -> int:
         """Wait for the workload's end and return its exit code; the machine stays up.

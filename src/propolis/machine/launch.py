@@ -31,6 +31,7 @@ from propolis.image.opening import open_image
 from propolis.image.source import Image
 from propolis.image.store import BlobStore
 from propolis.machine.conversion import layer_disks
+from propolis.machine.mounts import check_sources, prepare
 from propolis.machine.workload import main_process
 from propolis.progress import Reporter
 from propolis.spec import BootPlan, Disk, InitConfig, MachineSpec, Process, VMConfig
@@ -40,6 +41,7 @@ from propolis.state.store import MachineStore, this_process
 _T = TypeVar("_T")
 _INIT_FILE = ".propolis_init.json"
 _SHORT_ID = 12
+_SEED_BYTES = 64
 _announced: set[str] = set()
 _POWER_OFF_TIMEOUT = 2.0
 """Seconds for a guest whose processes have ended to sync and power off before it is forced."""
@@ -83,6 +85,7 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
     Raises:
         PropolisError: any room's; see there. A guest that dies or is silent raises BootFailed.
     """
+    check_sources(spec.mounts)
     backend, availability = await _in_thread(registry.choose, spec.backend)
     with _Revocable(reporter) as revocable:
         image, layers, boot = await _in_thread(_prepare, spec, backend, revocable)
@@ -147,7 +150,20 @@ def _assemble(
     """What is the machine's own: its directory, and the writable disk with the init's document in it."""
     with storage_errors(record.directory):
         record.directory.mkdir(parents=True, mode=0o700)
-    init = InitConfig(process=process, hostname=spec.hostname or record.id, layers=len(layers))
+    shares, mounts = prepare(spec.mounts, record.directory)
+    init = InitConfig(
+        process=process,
+        hostname=spec.hostname or record.id,
+        layers=len(layers),
+        mounts=mounts,
+        sysctls=spec.confinement.sysctls,
+        seed=secrets.token_hex(_SEED_BYTES),
+        resolver="".join(f"nameserver {address}\n" for address in spec.dns),
+        most_tasks=spec.confinement.most_tasks,
+        read_only=spec.confinement.read_only,
+        unmasked=spec.confinement.unmasked,
+        own_pids=spec.confinement.private_pids,
+    )
     disk_format = backend.capabilities.disk_formats[0]
     path = record.directory / f"machine.{disk_format}"
     document = json.dumps(init.to_json(), ensure_ascii=False).encode(errors="surrogateescape")
@@ -160,6 +176,7 @@ def _assemble(
         cpus=spec.cpus,
         memory=spec.memory,
         directory=record.directory,
+        shares=shares,
     )
 
 

@@ -3,6 +3,7 @@
 Pure but for one question: how much memory the host has.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import TypedDict, Unpack
 
 from propolis.errors import InvalidArgument
 from propolis.host import system
-from propolis.spec import MachineSpec
+from propolis.machine import confinement
+from propolis.machine.mounts import volumes
+from propolis.machine.sizes import parse_size
+from propolis.spec import Confinement, MachineSpec, Mount
 
 LEAST_MEMORY = 128 << 20
 """A distribution kernel with its initramfs does not come up in less."""
@@ -19,22 +23,6 @@ DEFAULT_MEMORY = "512MiB"
 DEFAULT_BOOT_TIMEOUT = 120.0
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 _HOSTNAME = re.compile(r"(?!-)[a-zA-Z0-9.-]{1,64}(?<!-)")
-_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def parse_size(text: str | int) -> int:
-    """Bytes from `536870912`, `512m`, `512MiB`, `0.5G`; units are powers of 1024, as docker has them.
-
-    Raises:
-        InvalidArgument: it is not a size.
-    """
-    if isinstance(text, int):
-        return text
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise InvalidArgument(f"{text!r} is not a size", hint="write it like 512MiB or 2g")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
 class MachineOptions(TypedDict, total=False):
@@ -61,6 +49,49 @@ class MachineOptions(TypedDict, total=False):
     backend: str | None
     boot_timeout: float
     """Seconds until a guest that has not answered is given up; 120 by default."""
+    volumes: Mapping[str | Path, str] | Sequence[Mount | str]
+    """Directories and files of this host: `{source: target}`, or a sequence of `SOURCE:TARGET[:ro]` and `Mount`."""
+    privileged: bool
+    """All capabilities, and all of /proc and /sys."""
+    cap_add: Sequence[str]
+    cap_drop: Sequence[str]
+    no_new_privs: bool
+    """Nothing that is executed raises rights (set-id programs, file capabilities)."""
+    seccomp: bool
+    """Refuse system calls as docker's default profile does."""
+    read_only: bool
+    """The root file system is."""
+    sysctls: Mapping[str, str | int]
+    ulimits: Mapping[str, int | str | tuple[int, int]]
+    """By name as in `ulimit`: `{"nofile": 4096}`, or soft and hard limit as a tuple or `SOFT:HARD`."""
+    pids_limit: int | None
+    """Processes and threads of the workload."""
+    groups: Sequence[str]
+    """Supplementary groups of the workload, by name or number."""
+    private_pids: bool
+    """Give the workload a process namespace of its own: it does not see the agent."""
+    dns: Sequence[str]
+    """Addresses for /etc/resolv.conf, if the image has none."""
+
+
+class ExecOptions(TypedDict, total=False):
+    """What one more process in a machine can be given besides its arguments. What is not given is as the workload's."""
+
+    env: Mapping[str, str] | None
+    """Added to the workload's variables, by name."""
+    working_dir: str | None
+    user: str | None
+    """`name|uid[:group|gid]`, looked up in the image."""
+    groups: Sequence[str]
+    """Supplementary groups, by name or number."""
+    umask: int
+    """022 by default."""
+    ulimits: Mapping[str, int | str | tuple[int, int]]
+    tty: bool
+    rows: int
+    columns: int
+    privileged: bool
+    """All capabilities."""
 
 
 def machine_spec(image: str, command: Sequence[str] | None = None, **options: Unpack[MachineOptions]) -> MachineSpec:
@@ -93,7 +124,40 @@ def machine_spec(image: str, command: Sequence[str] | None = None, **options: Un
         initrd=None if initrd is None else Path(initrd),
         backend=options.get("backend"),
         boot_timeout=_boot_timeout(options.get("boot_timeout", DEFAULT_BOOT_TIMEOUT)),
+        mounts=volumes(options.get("volumes", ())),
+        confinement=_confinement(options),
+        groups=tuple(_argument(group) for group in options.get("groups", ())),
+        dns=_addresses(options.get("dns", ())),
     )
+
+
+def _confinement(options: MachineOptions) -> Confinement:
+    privileged = options.get("privileged", False)
+    most_tasks = options.get("pids_limit") or 0
+    if most_tasks < -1:
+        raise InvalidArgument(f"{most_tasks} is no number of processes", hint="-1 and 0 are as many as there can be")
+    return Confinement(
+        capabilities=confinement.capability_mask(
+            privileged=privileged, add=options.get("cap_add", ()), drop=options.get("cap_drop", ())
+        ),
+        unmasked=privileged,
+        no_new_privs=options.get("no_new_privs", False),
+        seccomp=options.get("seccomp", False),
+        read_only=options.get("read_only", False),
+        sysctls=confinement.sysctls(options.get("sysctls", {})),
+        rlimits=confinement.rlimits(options.get("ulimits", {})),
+        most_tasks=max(most_tasks, 0),
+        private_pids=options.get("private_pids", False),
+    )
+
+
+def _addresses(given: Sequence[str]) -> tuple[str, ...]:
+    for address in given:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise InvalidArgument(f"{address[:60]!r} is no address of a name server") from None
+    return tuple(given)
 
 
 def _argument(part: str) -> str:

@@ -4,10 +4,13 @@ Pure. The rules are docker's: a command replaces the image's Cmd; an entrypoint 
 variables are merged by name.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Unpack
 
 from propolis.errors import InvalidArgument
 from propolis.image.manifest import Config
+from propolis.machine.confinement import rlimits
+from propolis.machine.options import ExecOptions
 from propolis.spec import MachineSpec, Process
 
 
@@ -31,9 +34,43 @@ def main_process(config: Config, spec: MachineSpec) -> Process:
         env=merged_env(config.env, spec.env),
         working_dir=spec.working_dir or config.working_dir or "/",
         user=config.user if spec.user is None else spec.user,
+        groups=spec.groups,
+        rlimits=spec.confinement.rlimits,
+        capabilities=spec.confinement.capabilities,
+        no_new_privs=spec.confinement.no_new_privs,
+        seccomp=spec.confinement.seccomp,
         tty=spec.tty,
         rows=spec.rows,
         columns=spec.columns,
+    )
+
+
+def exec_process(workload: Process, argv: Sequence[str], **options: Unpack[ExecOptions]) -> Process:
+    """One more process beside the workload.
+
+    Raises:
+        InvalidArgument: an option is out of bounds.
+    """
+    if isinstance(argv, str) or not argv:
+        raise InvalidArgument("exec takes a list of arguments, the program first")
+    umask = options.get("umask")
+    if umask is not None and not 0 <= umask <= 0o777:
+        raise InvalidArgument(f"{umask:o} is no umask")
+    user, working_dir = options.get("user"), options.get("working_dir")
+    return Process(
+        argv=tuple(argv),
+        env=merged_env(workload.env, options.get("env") or {}),
+        working_dir=working_dir or workload.working_dir,
+        user=workload.user if user is None else user,
+        groups=tuple(options.get("groups", workload.groups)),
+        umask=umask,
+        rlimits=rlimits(options["ulimits"]) if "ulimits" in options else workload.rlimits,
+        capabilities=None if options.get("privileged") else workload.capabilities,
+        no_new_privs=workload.no_new_privs,
+        seccomp=workload.seccomp and not options.get("privileged"),
+        tty=options.get("tty", False),
+        rows=options.get("rows", 0),
+        columns=options.get("columns", 0),
     )
 
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from propolis.errors import InvalidArgument
-from propolis.machine.options import machine_spec, parse_size
+from propolis.machine.options import machine_spec
+from propolis.machine.sizes import parse_size
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from propolis.disk.ext4.structs import BLOCK_SIZE, S_IFBLK, S_IFCHR, S_IFDIR, S_
 from propolis.disk.vhdx_reader import VhdxReader
 from propolis.errors import DiskError
 from propolis.machine.build import build
-from propolis.machine.options import parse_size
+from propolis.machine.sizes import parse_size
 from propolis.spec import DiskFormat
 
 _MOST_FAULTS = 100

@@ -25,8 +25,9 @@ from propolis.errors import DeadlineExceeded, InvalidArgument
 from propolis.machine.attach import attach
 from propolis.machine.grouping import ungrouped
 from propolis.machine.launch import launch
+from propolis.machine.mounts import parse_bind, parse_mount, parse_tmpfs
 from propolis.machine.options import DEFAULT_BOOT_TIMEOUT, DEFAULT_MEMORY, machine_spec
-from propolis.spec import MachineSpec
+from propolis.spec import MachineSpec, Mount
 
 _PATIENCE = 3
 """How many interrupts or terminations the workload may ignore."""
@@ -42,6 +43,24 @@ _REFRESH = 0.1
 @click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without value: take ours.")
 @click.option("-w", "--workdir", metavar="DIR", help="Working directory in the machine.")
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="User (and group), by name or number.")
+@click.option("-v", "--volume", multiple=True, metavar="HOST_PATH:PATH[:ro]", help="Show a directory or file of ours.")
+@click.option(
+    "--mount", multiple=True, metavar="type=bind,source=..,target=..[,readonly]", help="The same, or type=tmpfs."
+)
+@click.option("--tmpfs", multiple=True, metavar="PATH[:size=64m,mode=1777]", help="Memory as a directory.")
+@click.option("--read-only", is_flag=True, help="Make the root file system read-only.")
+@click.option("--cap-add", multiple=True, metavar="CAPABILITY", help="Leave the workload this, too (ALL: everything).")
+@click.option("--cap-drop", multiple=True, metavar="CAPABILITY", help="Take this from the workload.")
+@click.option("--privileged", is_flag=True, help="All capabilities, and all of /proc and /sys.")
+@click.option(
+    "--security-opt", multiple=True, metavar="OPTION", help="no-new-privileges, seccomp=default, seccomp=unconfined."
+)
+@click.option("--sysctl", multiple=True, metavar="NAME=VALUE", help="Set a kernel parameter.")
+@click.option("--ulimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="Set a limit, as nofile=4096.")
+@click.option("--pids-limit", type=int, metavar="N", help="Most processes and threads of the workload.")
+@click.option("--pid", metavar="host|private", help="private: the workload does not see the agent. [default: host]")
+@click.option("--group-add", multiple=True, metavar="GROUP", help="Add a group to the workload's user.")
+@click.option("--dns", multiple=True, metavar="ADDRESS", help="Name a server in /etc/resolv.conf.")
 @click.option("--entrypoint", metavar="PROGRAM", help="Replace the image's entrypoint and command.")
 @click.option("--hostname", metavar="NAME", help="The machine's host name.")
 @click.option("--name", metavar="NAME", help="The machine's name, unique among living ones.")
@@ -79,6 +98,10 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
         initrd=_path(given["initrd"]),
         backend=given["backend"],
         boot_timeout=given["boot_timeout"],
+        **_confinement(given),
+        volumes=_mounts(given),
+        groups=given["group_add"],
+        dns=given["dns"],
     )
     rows, columns = _terminal_size()
     spec = replace(spec, rows=rows, columns=columns)
@@ -91,6 +114,42 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
         progress.wipe()
         if given["timing"]:
             progress.show_timings()
+
+
+def _mounts(given: dict[str, Any]) -> list[Mount]:
+    binds = [parse_bind(text) for text in given["volume"]]
+    return binds + [parse_mount(text) for text in given["mount"]] + [parse_tmpfs(text) for text in given["tmpfs"]]
+
+
+def _confinement(given: dict[str, Any]) -> dict[str, Any]:
+    if given["pid"] not in (None, "host", "private"):
+        raise InvalidArgument(f"--pid {given['pid']} is neither host nor private")
+    chosen: dict[str, Any] = {name: given[name] for name in ("read_only", "cap_add", "cap_drop", "privileged")}
+    for option in given["security_opt"]:
+        name, _, value = option.replace(":", "=", 1).partition("=")
+        if name == "no-new-privileges" and value in ("", "true", "false"):
+            chosen["no_new_privs"] = value != "false"
+        elif name == "seccomp" and value in ("default", "unconfined"):
+            chosen["seccomp"] = value == "default"
+        else:
+            raise InvalidArgument(
+                f"--security-opt {option[:60]} is not known",
+                hint="no-new-privileges, seccomp=default and seccomp=unconfined are",
+            )
+    return chosen | {
+        "sysctls": _assignments("--sysctl", given["sysctl"]),
+        "ulimits": _assignments("--ulimit", given["ulimit"]),
+        "pids_limit": given["pids_limit"],
+        "private_pids": given["pid"] == "private",
+    }
+
+
+def _assignments(option: str, given: Iterable[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise InvalidArgument(f"{option} {name[:60]} has no value", hint=f"write {option} {name[:60]}=VALUE")
+    return {name: value for name, _, value in pairs}
 
 
 def _environment(given: Iterable[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from propolis.spec import Architecture, Disk, DiskFormat, VMConfig
+from propolis.spec import Architecture, Disk, DiskFormat, Share, VMConfig
 
 AGENT_PORT = "propolis.agent.0"
 """Name of the virtio-serial port that the guest's agent looks for."""
@@ -68,6 +68,7 @@ def build(
         *_console_and_monitor(wiring),
         *_agent(wiring),
         *_disks(config.disks),
+        *_shares(config.shares),
     ]
 
 
@@ -130,4 +131,18 @@ def _disks(disks: tuple[Disk, ...]) -> list[str]:
             node["discard"] = "unmap"
         arguments += ["-blockdev", json.dumps(node, separators=(",", ":"))]
         arguments += ["-device", f"scsi-hd,bus=scsi0.0,scsi-id=0,lun={lun},drive=disk{lun}"]
+    return arguments
+
+
+def _shares(shares: tuple[Share, ...]) -> list[str]:
+    """Directories over virtio-9p. QEMU follows no link in them, so what the guest writes there cannot lead out.
+
+    `none`: files that the guest makes belong to whoever runs QEMU, wherever that is not root, and look as usual.
+    """
+    arguments = []
+    for share in shares:
+        path = str(share.path).replace(",", ",,")
+        read_only = ",readonly=on" if share.read_only else ""
+        options = f"local,id={share.tag},path={path},security_model=none,multidevs=remap{read_only}"
+        arguments += ["-fsdev", options, "-device", f"virtio-9p-pci,fsdev={share.tag},mount_tag={share.tag}"]
     return arguments

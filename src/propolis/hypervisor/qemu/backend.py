@@ -35,6 +35,7 @@ class QemuBackend:
         disk_formats=tuple(argv.BLOCK_DRIVERS),
         max_disks=256,
         max_cpus=64,
+        max_shares=20 if sys.platform != "win32" else 0,
         architectures=(Architecture.X86_64,),
     )
 
@@ -115,6 +116,11 @@ def _check(capabilities: Capabilities, config: VMConfig) -> None:
         raise Unsupported(
             f"the QEMU backend attaches at most {capabilities.max_disks} disks, not {len(config.disks)}",
             hint="use an image with fewer layers",
+        )
+    if len(config.shares) > capabilities.max_shares:
+        raise Unsupported(
+            f"the QEMU backend shares at most {capabilities.max_shares} directories, not {len(config.shares)}",
+            hint="mount a directory above them",
         )
     for disk in config.disks:
         if disk.format not in capabilities.disk_formats:

@@ -1,0 +1,19 @@
+/* What the machine as a whole takes from its workload, and gives it, before the first process. */
+#ifndef PROPOLIS_HARDEN_H
+#define PROPOLIS_HARDEN_H
+
+#include "spec.h"
+
+/* Entropy from the host, in hexadecimal, counted as such. */
+void harden_seed(const char *seed);
+
+/* Our kernel settings, then the host's. */
+void harden_sysctls(char *const *sysctls);
+
+/* Hides what in /proc and /sys tells too much, and makes the rest of it read-only, as docker does. */
+void harden_mask(void);
+
+/* No more changes to the root. */
+void harden_root(void);
+
+#endif
