@@ -3,18 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-full unit lint format bench bench-disks constraints clean
+.PHONY: demo test test-full unit lint format bench bench-disks kernel kernel-wheel constraints clean
 
 demo:
 	@$(PYTHON) tools/bootstrap.py run
 	@$(BIN)/python tools/demo.py
 
-test:
-	@$(PYTHON) tools/bootstrap.py test
+test: kernel
 	$(PYTEST) -q
 
-test-full:
-	@$(PYTHON) tools/bootstrap.py test
+test-full: kernel
 	$(PYTEST) -q -m "heavy or not heavy"
 
 unit:
@@ -36,8 +34,15 @@ format:
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench:
+# The tuned kernel, built once for each version of its source and configuration (some minutes).
+kernel:
 	@$(PYTHON) tools/bootstrap.py test
+	@$(PYTHON) tools/kernel.py
+
+kernel-wheel: kernel
+	@$(PYTHON) tools/kernel.py --wheel
+
+bench: kernel
 	PYTHONPATH=tools $(BIN)/python bench/bench.py
 
 bench-disks:

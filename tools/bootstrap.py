@@ -51,7 +51,7 @@ def main() -> int:
     missing = [name for name, file in packages.items() if not Path(file).exists()]
     if not shutil.which("ensurepip") and not _has_ensurepip():
         missing.append("python3-venv")
-    if missing and not _install(missing):
+    if missing and not install(missing):
         return 1
     _make_venv()
     return 0
@@ -61,7 +61,8 @@ def _has_ensurepip() -> bool:
     return (Path(sysconfig.get_path("stdlib")) / "ensurepip" / "__init__.py").exists()
 
 
-def _install(packages: list[str]) -> bool:
+def install(packages: list[str]) -> bool:
+    """Install Debian packages; tells what to do where that is not possible, and returns whether it was done."""
     apt = shutil.which("apt-get")
     prefix = [] if os.geteuid() == 0 else ["sudo"]
     if apt is None or (prefix and shutil.which("sudo") is None):

@@ -285,3 +285,22 @@ def test_missing_and_unreadable_files_are_named(tmp_path):
     for verb in ("info", "ls", "verify"):
         assert "absent" in disk(verb, tmp_path / "absent", code=125)
         assert "is a directory" in disk(verb, tmp_path, code=125)
+
+
+@pytest.mark.parametrize("source", ["tar:{}", "{}"])
+def test_a_source_in_the_directory_for_the_disks_is_not_replaced(tmp_path, source):
+    tar = tmp_path / "x.raw"
+    with tarfile.open(tar, "w") as archive:
+        archive.addfile(tarfile.TarInfo("file"))
+    before = tar.read_bytes()
+    complaint = disk("build", source.format(tar), "-o", tmp_path, "--format", "raw", code=125)
+    assert "replace its own source" in complaint
+    assert tar.read_bytes() == before
+
+
+def test_nothing_is_built_into_an_image_layout(busybox_image, tmp_path):
+    layout = tmp_path / "layout"
+    shutil.copytree(busybox_image.removeprefix("oci:").rpartition(":")[0], layout)
+    for reference in (f"oci:{layout}:latest", f"{layout}:latest", str(layout)):
+        assert "lies in its own source" in disk("build", reference, "-o", layout / "blobs" / "x.raw", code=125)
+        assert "lies in its own source" in disk("build", reference, "-o", f"{layout}/", code=125)

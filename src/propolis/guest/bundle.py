@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -27,7 +27,7 @@ from propolis.host.files import STAGE_PREFIX as STAGE_PREFIX
 from propolis.host.files import locked, storage_errors
 from propolis.spec import Architecture
 
-VERSION = 2
+VERSION = 3
 """Of the layout and of what is done to image and modules."""
 IMAGE = "kernel"
 MODULES = "modules.cpio"
@@ -39,6 +39,7 @@ GRACE_SECONDS = 3600.0
 class Source(StrEnum):
     """Where a kernel comes from."""
 
+    TUNED = "tuned"
     INSTALLED = "installed"
     DOWNLOADED = "downloaded"
     GIVEN = "given"
@@ -58,15 +59,19 @@ class Kernel:
     """The initramfs part with the modules."""
     module_names: tuple[str, ...]
     """In load order; empty when all is built in."""
+    can_share: bool
+    """Whether guests can see directories of the host."""
     identity: str
     """Hexadecimal SHA-256 over image and modules."""
 
 
-def modules_archive(modules: Mapping[str, bytes]) -> bytes:
-    """The initramfs part that holds `modules`, given in load order."""
+def modules_archive(modules: Mapping[str, bytes], for_shares: Collection[str] = ()) -> bytes:
+    """The initramfs part that holds `modules`, given in load order; `for_shares` are loaded only where need be."""
     members = [cpio.directory("modules")]
     members += [cpio.file(f"modules/{name}.ko", data) for name, data in modules.items()]
-    members.append(cpio.file("modules/load", "".join(f"{name}.ko\n" for name in modules).encode()))
+    always = "".join(f"{name}.ko\n" for name in modules if name not in for_shares)
+    seldom = "".join(f"{name}.ko\n" for name in modules if name in for_shares)
+    members += [cpio.file("modules/load", always.encode()), cpio.file("modules/load.shares", seldom.encode())]
     return cpio.archive(members)
 
 
@@ -85,6 +90,7 @@ def load(directory: Path) -> Kernel | None:
             image=directory / IMAGE,
             modules=directory / MODULES,
             module_names=tuple(document["modules"]),
+            can_share=bool(document["can_share"]),
             identity=document["identity"],
         )
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
@@ -100,6 +106,8 @@ def store(
     origin: str,
     image: bytes,
     modules: Mapping[str, bytes],
+    for_shares: Collection[str] = (),
+    can_share: bool = False,
 ) -> Kernel:
     """Write a bundle as `directory`, whole or not at all. The caller holds `exclusive` on its parent.
 
@@ -107,7 +115,7 @@ def store(
         StorageFull: no room on the host.
         DiskError: the cache cannot be written to.
     """
-    archive = modules_archive(modules)
+    archive = modules_archive(modules, for_shares)
     document = {
         "version": VERSION,
         "release": release,
@@ -115,6 +123,7 @@ def store(
         "source": source,
         "origin": origin,
         "modules": list(modules),
+        "can_share": can_share,
         "identity": hashlib.sha256(hashlib.sha256(image).digest() + hashlib.sha256(archive).digest()).hexdigest(),
     }
     with storage_errors(directory), staged_directory(directory.parent) as staged:

@@ -55,6 +55,19 @@ CONSOLE = {
 MODULES = tuple(feature.module for feature in MODULAR)
 """What is loaded before anything else, in this order, each after what it depends on."""
 
+SHARES = (
+    Feature("NET_9P_VIRTIO", "directories shared with the host", "9pnet_virtio"),
+    Feature("9P_FS", "directories shared with the host", "9p"),
+)
+"""What is loaded only for machines that see directories of the host. A kernel without them runs all others."""
+SHARE_MODULES = tuple(feature.module for feature in SHARES)
+
+
+def can_share(config: Mapping[str, str] | None, available: Callable[[str], bool]) -> bool:
+    """Whether a kernel can show a guest directories of the host; without its configuration, modules decide."""
+    values = [(feature, "m" if config is None else config.get(feature.symbol)) for feature in SHARES]
+    return all(value == "y" or (value == "m" and available(feature.module)) for feature, value in values)
+
 
 def parse_config(text: str) -> dict[str, str]:
     """Symbols without CONFIG_ to values as they stand there; symbols that are not set are absent."""

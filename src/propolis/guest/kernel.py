@@ -6,6 +6,8 @@ it, a file that the user names. Made once; afterwards a kernel is found by one l
 
 import contextlib
 import hashlib
+import importlib.util
+import os
 import re
 import secrets
 import shutil
@@ -23,6 +25,7 @@ from propolis.spec import Architecture
 STEP = "import kernel"
 _INSTALL_HINT = "install one (apt-get install linux-image-amd64), or name one by --kernel"
 _SILENT = Silent()
+_WANTED = (*features.MODULES, *features.SHARE_MODULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,30 @@ class _Found:
     origin: str
     release: str
     image: vmlinuz.Image
+    drivers: "_Drivers"
+
+
+@dataclass(frozen=True, slots=True)
+class _Drivers:
+    """A kernel's modules in load order, and whether it can share directories, with them or without."""
+
     modules: Mapping[str, bytes]
+    can_share: bool
+
+    @property
+    def for_shares(self) -> frozenset[str]:
+        """Those that only shares need: they come after all the others."""
+        names = list(self.modules)
+        always = max((number + 1 for number, name in enumerate(names) if name in features.MODULES), default=0)
+        return frozenset(names[always:])
 
 
 def find_kernel(
     cache: Path, architecture: Architecture, reporter: Reporter = _SILENT, *, root: Path = Path("/")
 ) -> Kernel:
-    """The kernel that guests get unless told otherwise: the installed one, else the distribution's package.
+    """The kernel that guests get: the tuned one, else the installed one, else the distribution's package.
+
+    The tuned one comes with the package `propolis-kernel`; `PROPOLIS_KERNEL=distribution` passes over it.
 
     Milliseconds once it is in the cache. Follows updates of an installed kernel; a downloaded one stays until its
     bundle is removed.
@@ -57,6 +77,9 @@ def find_kernel(
     """
     kernels = cache / "kernels"
     problems: list[KernelError] = []
+    tuned = _tuned(architecture)
+    if tuned is not None:
+        return _tuned_kernel(kernels, tuned, architecture, reporter)
     for image in _installed(root):
         try:
             return _installed_kernel(kernels, image, root, architecture, reporter)
@@ -79,6 +102,9 @@ def foreseen(cache: Path, architecture: Architecture, *, root: Path = Path("/"))
     Raises:
         KernelNotFound: nothing is installed, and there is no apt to fetch one.
     """
+    tuned = _tuned(architecture)
+    if tuned is not None:
+        return f"{_release_of(tuned)}, from propolis-kernel"
     installed = _installed(root)
     if installed:
         return f"{installed[0]}, installed"
@@ -111,10 +137,31 @@ def given_kernel(path: Path, cache: Path, architecture: Architecture, reporter: 
         places = (path.parent.parent, path.parent, Path("/"))
         trees = (place / "lib/modules" / release for place in places)
         tree = next((place for place in trees if place.is_dir()), None)
-        modules = _modules_of_files(path.parent / f"config-{release}", tree, release, architecture)
-        return _Found(Source.GIVEN, str(path), release, image, modules)
+        drivers = _drivers_of_files(path.parent / f"config-{release}", tree, release, architecture)
+        return _Found(Source.GIVEN, str(path), release, image, drivers)
 
     return _cached(directory, architecture) or _make(directory, architecture, reporter, str(path), find)
+
+
+def _tuned(architecture: Architecture) -> Path | None:
+    """The image in the package `propolis-kernel`, if that is installed."""
+    if os.environ.get("PROPOLIS_KERNEL") == "distribution":
+        return None
+    package = importlib.util.find_spec("propolis_kernel")
+    if package is None or package.origin is None:
+        return None
+    return next((Path(package.origin).parent / architecture).glob("vmlinuz-*"), None)
+
+
+def _tuned_kernel(kernels: Path, image: Path, architecture: Architecture, reporter: Reporter) -> Kernel:
+    release = _release_of(image)
+    directory = kernels / f"tuned-{release}-{_fingerprint(image)}"
+
+    def find() -> _Found:
+        drivers = _drivers_of_files(image.parent / f"config-{release}", None, release, architecture)
+        return _Found(Source.TUNED, str(image), release, _read_image(image), drivers)
+
+    return _cached(directory, architecture) or _make(directory, architecture, reporter, str(image), find)
 
 
 def _installed(root: Path) -> list[Path]:
@@ -134,8 +181,8 @@ def _installed_kernel(kernels: Path, image: Path, root: Path, architecture: Arch
     def find() -> _Found:
         # the modules first: whether they will do is known sooner
         config = image.parent / f"config-{release}"
-        modules = _modules_of_files(config, tree if tree.is_dir() else None, release, architecture)
-        return _Found(Source.INSTALLED, str(image), release, _read_image(image), modules)
+        drivers = _drivers_of_files(config, tree if tree.is_dir() else None, release, architecture)
+        return _Found(Source.INSTALLED, str(image), release, _read_image(image), drivers)
 
     return _cached(directory, architecture) or _make(directory, architecture, reporter, str(image), find)
 
@@ -160,12 +207,12 @@ def _download(kernels: Path, architecture: Architecture, reporter: Reporter) -> 
                 paths.append(apt.download(part, place, reporter))
             origin = " ".join(f"{part.name} {part.version}" for part in parts)
             reporter.begin(STEP, origin)
-            unpacked = package.read(paths, features.MODULES)
+            unpacked = package.read(paths, _WANTED)
         release = unpacked.release
         config = None if unpacked.config is None else features.parse_config(unpacked.config)
-        modules = _checked(release, architecture, config, unpacked.resolution, unpacked.builtin)
+        drivers = _checked(release, architecture, config, unpacked.resolution, unpacked.builtin)
         image = vmlinuz.read(unpacked.image, origin)
-        found = _Found(Source.DOWNLOADED, origin, release, image, modules)
+        found = _Found(Source.DOWNLOADED, origin, release, image, drivers)
         mark = hashlib.sha256(origin.encode()).hexdigest()[:12]
         kernel = _store(kernels / f"downloaded-{release}-{mark}", architecture, found)
         reporter.end(STEP, origin)
@@ -196,15 +243,15 @@ def _store(directory: Path, architecture: Architecture, found: _Found) -> Kernel
         source=found.source,
         origin=found.origin,
         image=found.image.data,
-        modules=found.modules,
+        modules=found.drivers.modules,
+        for_shares=found.drivers.for_shares,
+        can_share=found.drivers.can_share,
     )
     _prune(kernel)
     return kernel
 
 
-def _modules_of_files(
-    config_path: Path, tree_path: Path | None, release: str, architecture: Architecture
-) -> Mapping[str, bytes]:
+def _drivers_of_files(config_path: Path, tree_path: Path | None, release: str, architecture: Architecture) -> _Drivers:
     """The modules that a kernel on this host needs, checked."""
     try:
         config = features.parse_config(config_path.read_text("utf-8", "replace"))
@@ -213,9 +260,9 @@ def _modules_of_files(
     if tree_path is None:
         if config is not None:
             features.check(release, architecture, config, lambda _: False)
-        return {}
+        return _Drivers({}, features.can_share(config, lambda _: config is None))
     tree = ModuleTree.scan(tree_path)
-    return _checked(release, architecture, config, resolve(features.MODULES, tree.builtin, tree.find), tree.builtin)
+    return _checked(release, architecture, config, resolve(_WANTED, tree.builtin, tree.find), tree.builtin)
 
 
 def _checked(
@@ -224,19 +271,20 @@ def _checked(
     config: Mapping[str, str] | None,
     resolution: Resolution,
     builtin: frozenset[str],
-) -> Mapping[str, bytes]:
+) -> _Drivers:
     """The modules in the form that guests load, provided that the kernel can run guests with them."""
     loadable = {*resolution.modules, *builtin}
     features.check(release, architecture, config, lambda name: name in loadable)
-    if incomplete := resolution.missing - set(features.MODULES):
+    if incomplete := resolution.missing - set(_WANTED):
         raise KernelUnsuitable(
             f"the module tree of kernel {release} is incomplete: {', '.join(sorted(incomplete))} not found",
             hint="install the kernel package again, or name another kernel by --kernel",
         )
+    can_share = features.can_share(config, lambda name: name in loadable)
     if config is None or config.get("MODULE_SIG_FORCE") == "y":
-        return resolution.modules
+        return _Drivers(resolution.modules, can_share)
     # the host vouches for them; the guest would spend two thirds of the loading on verifying signatures
-    return {name: elf.without_signature(data) for name, data in resolution.modules.items()}
+    return _Drivers({name: elf.without_signature(data) for name, data in resolution.modules.items()}, can_share)
 
 
 def _cached(directory: Path, architecture: Architecture) -> Kernel | None:

@@ -27,6 +27,7 @@ _LIKELY = frozenset(
             "crc64",
             "crc64_rocksoft",
         ),
+        *("9pnet", "netfs", "fscache"),
         *("crc16", "mbcache", "jbd2", "crc32c_generic", "libcrc32c"),
     }
 )

@@ -94,7 +94,8 @@ def build(
         options=ext4.check(FileSystemOptions(size=size, label=label, journal=journal)),
         verity=verity,
     )
-    _check_target(path_of(str(source)), target, is_directory)
+    place = path_of(str(source))
+    _check_target(place, target, is_directory)
     with contents(str(source), flatten, reporter) as found:
         if len(found) > 1 and not is_directory:
             raise InvalidArgument(
@@ -102,6 +103,8 @@ def build(
                 hint="merge them with --flatten, or name a directory for the disks",
             )
         names = [target / f"{content.name}.{wish.format}" if is_directory else target for content in found]
+        for name in names if is_directory else ():
+            _check_target(place, name, is_directory=False)
         return tuple(_make(content, name, wish, reporter) for content, name in zip(found, names, strict=True))
 
 

@@ -22,6 +22,7 @@ from propolis.host.files import stage
 from propolis.image.layers import unpack, unpack_tar
 from propolis.image.manifest import Layer
 from propolis.image.opening import open_image, probe
+from propolis.image.reference import parse
 from propolis.image.rootfs import push_directory
 from propolis.image.source import Image
 from propolis.image.store import BlobStore
@@ -68,10 +69,16 @@ def contents(source: str, flatten: bool, reporter: Reporter) -> Iterator[Sequenc
 
 
 def path_of(source: str) -> Path:
-    """The path in a source, if it has one; a reference's name or digest stays behind it."""
-    for prefix in (_TAR, _ROOTFS, *_IMAGES):
-        source = source.removeprefix(prefix)
-    return Path(source)
+    """Where a source lies on this host.
+
+    Raises:
+        InvalidArgument, ImageNotFound: as `contents`.
+    """
+    if source.startswith((_TAR, _ROOTFS)):
+        return Path(source.removeprefix(_TAR).removeprefix(_ROOTFS))
+    if _is_path(source) and Path(source).exists():
+        return Path(source)
+    return parse(source, probe).path
 
 
 def _is_path(source: str) -> bool:
