@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -13,6 +14,7 @@
 #include "clock.h"
 #include "console.h"
 #include "frame.h"
+#include "namespace.h"
 #include "process.h"
 #include "transport.h"
 
@@ -20,10 +22,16 @@
 #define TOKEN_PORT 1
 #define TOKEN_CHILD 2
 #define LAST_WORDS_MS 1000
+#define LOOK_AGAIN_MS 20
 
-static struct inbox inbox;
-static struct outbox outbox;
-static struct processes processes;
+/* What children need not have: leaving it out halves the time of a fork. */
+struct memory {
+    struct inbox inbox;
+    struct outbox outbox;
+    struct processes processes;
+};
+
+static struct memory *memory;
 
 static struct {
     int port, children;
@@ -43,7 +51,7 @@ static void greet(struct agent_stamps *stamps)
 {
     struct utsname name;
     char text[768];
-    uint8_t *at = outbox_payload(&outbox);
+    uint8_t *at = outbox_payload(&memory->outbox);
     uname(&name);
     stamps->ready = now_ms();
     snprintf(text, sizeof text,
@@ -52,9 +60,9 @@ static void greet(struct agent_stamps *stamps)
              WIRE_GENERATION, name.release, name.machine, (unsigned long long)stamps->init, (unsigned long long)stamps->disks,
              (unsigned long long)stamps->root, (unsigned long long)stamps->ready);
     memcpy(at, text, strlen(text));
-    outbox_commit(&outbox, FRAME_HELLO, 0, strlen(text));
-    transport_greet(agent.port, outbox.bytes, outbox.end);
-    outbox.end = 0;
+    outbox_commit(&memory->outbox, FRAME_HELLO, 0, strlen(text));
+    transport_greet(agent.port, memory->outbox.bytes, memory->outbox.end);
+    memory->outbox.end = 0;
 }
 
 static _Noreturn void end_machine(void)
@@ -77,18 +85,18 @@ static void run_document(uint8_t type, uint32_t stream, const void *data, size_t
     if (error != NULL) {
         char text[256];
         snprintf(text, sizeof text, "the request is not valid: %s", error);
-        process_fail(&processes, stream, FAILURE_INVALID, text);
+        process_fail(&memory->processes, stream, FAILURE_INVALID, text);
         return;
     }
     if (type == FRAME_EXEC) {
-        process_start(&processes, stream, &spec, agent.main->hostname, false);
+        process_start(&memory->processes, stream, &spec, agent.main->hostname, false);
     } else if (agent.main_started) {
-        process_fail(&processes, stream, FAILURE_INVALID, "the machine's own process was started before");
+        process_fail(&memory->processes, stream, FAILURE_INVALID, "the machine's own process was started before");
     } else {
         struct spec main = *agent.main;
         main.credit = spec.credit;
         agent.main_started = true;
-        process_start(&processes, stream, &main, agent.main->hostname, true);
+        process_start(&memory->processes, stream, &main, agent.main->hostname, true);
     }
     spec_free(&spec);
 }
@@ -97,7 +105,7 @@ static void take_document(const struct frame *frame)
 {
     bool more = (frame->flags & FLAG_MORE) != 0;
     if (agent.document == NULL) {
-        if (frame->stream == 0 || processes_find(&processes, frame->stream) != NULL)
+        if (frame->stream == 0 || processes_find(&memory->processes, frame->stream) != NULL)
             refuse("a stream that is in use");
         if (!more) {
             run_document(frame->type, frame->stream, frame->payload, frame->length);
@@ -134,10 +142,10 @@ static void start_shutdown(uint32_t grace_ms)
 
 static void answer_ping(const struct frame *frame)
 {
-    if (!outbox_room(&outbox))
+    if (!outbox_room(&memory->outbox))
         end_machine();
-    memcpy(outbox_payload(&outbox), frame->payload, frame->length);
-    outbox_commit(&outbox, FRAME_PONG, 0, frame->length);
+    memcpy(outbox_payload(&memory->outbox), frame->payload, frame->length);
+    outbox_commit(&memory->outbox, FRAME_PONG, 0, frame->length);
 }
 
 static void require(const struct frame *frame, uint32_t length)
@@ -149,16 +157,16 @@ static void require(const struct frame *frame, uint32_t length)
 /* Frames for one process; those that come after its end are no fault of the host. */
 static void take_process_frame(const struct frame *frame)
 {
-    struct process *process = processes_find(&processes, frame->stream);
+    struct process *process = processes_find(&memory->processes, frame->stream);
     switch (frame->type) {
     case FRAME_STDIN:
-        if (frame->flags != 0 || (process != NULL && !process_input(&processes, process, frame->payload, frame->length)))
+        if (frame->flags != 0 || (process != NULL && !process_input(&memory->processes, process, frame->payload, frame->length)))
             refuse("input beyond its credit");
         return;
     case FRAME_STDIN_EOF:
         require(frame, 0);
         if (process != NULL)
-            process_end_input(&processes, process);
+            process_end_input(&memory->processes, process);
         return;
     case FRAME_SIGNAL:
         require(frame, 8);
@@ -172,7 +180,7 @@ static void take_process_frame(const struct frame *frame)
         return;
     case FRAME_GRANT:
         require(frame, 8);
-        if (process != NULL && !process_grant(&processes, process, get_u32(frame->payload), get_u32(frame->payload + 4)))
+        if (process != NULL && !process_grant(&memory->processes, process, get_u32(frame->payload), get_u32(frame->payload + 4)))
             refuse("a grant out of bounds");
         return;
     default:
@@ -214,8 +222,8 @@ static void serve_port(uint32_t events)
     bool alive = true;
     if ((events & EPOLLIN) != 0) {
         enum inbox_next next;
-        alive = inbox_fill(&inbox, agent.port);
-        while ((next = inbox_next(&inbox, &frame)) == INBOX_FRAME)
+        alive = inbox_fill(&memory->inbox, agent.port);
+        while ((next = inbox_next(&memory->inbox, &frame)) == INBOX_FRAME)
             take_frame(&frame);
         if (next == INBOX_BROKEN)
             refuse("bytes that are no frame");
@@ -229,7 +237,7 @@ static void serve_children(void)
     struct signalfd_siginfo ignored[16];
     while (read(agent.children, ignored, sizeof ignored) > 0) {
     }
-    processes_reap(&processes);
+    processes_reap(&memory->processes);
 }
 
 /* Kills when the grace is over; ends the machine when all is reaped and told, or soon after in any case. */
@@ -238,11 +246,12 @@ static uint64_t step_shutdown(uint64_t now)
     if (!agent.stopping)
         return UINT64_MAX;
     siginfo_t ignored;
+    bool waits = namespace_finish();
     bool childless = waitid(P_ALL, 0, &ignored, WEXITED | WNOHANG | WNOWAIT) != 0;
-    if (childless && processes.draining == 0 && outbox_empty(&outbox))
+    if (childless && memory->processes.draining == 0 && outbox_empty(&memory->outbox))
         power_off();
-    if (now < agent.deadline)
-        return agent.deadline;
+    if (now < agent.deadline) /* nobody tells when a namespace is empty */
+        return waits && now + LOOK_AGAIN_MS < agent.deadline ? now + LOOK_AGAIN_MS : agent.deadline;
     if (agent.killed)
         end_machine();
     agent.killed = true;
@@ -255,15 +264,15 @@ static uint64_t step_shutdown(uint64_t now)
 static int settle(void)
 {
     uint64_t now = now_ms();
-    uint64_t due = processes_drain(&processes, now);
-    if (processes.hung_up || !outbox_flush(&outbox))
+    uint64_t due = processes_drain(&memory->processes, now);
+    if (memory->processes.hung_up || !outbox_flush(&memory->outbox))
         end_machine();
     uint64_t other = step_shutdown(now);
     due = due < other ? due : other;
-    bool wants_write = !outbox_empty(&outbox);
+    bool wants_write = !outbox_empty(&memory->outbox);
     if (wants_write != agent.port_wants_write) {
         struct epoll_event event = {.events = EPOLLIN | (wants_write ? EPOLLOUT : 0), .data.u64 = TOKEN_PORT};
-        epoll_ctl(processes.epoll, EPOLL_CTL_MOD, agent.port, &event);
+        epoll_ctl(memory->processes.epoll, EPOLL_CTL_MOD, agent.port, &event);
         agent.port_wants_write = wants_write;
     }
     return due == UINT64_MAX ? -1 : due <= now ? 0 : (int)(due - now);
@@ -282,13 +291,16 @@ void agent_serve(int port, const struct spec *main, struct agent_stamps *stamps)
 {
     struct epoll_event events[EVENTS];
     int epoll = epoll_create1(EPOLL_CLOEXEC);
-    agent.port = outbox.fd = port;
+    memory = mmap(NULL, sizeof *memory, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED || madvise(memory, sizeof *memory, MADV_DONTFORK) != 0)
+        die_errno("no memory for the agent");
+    agent.port = memory->outbox.fd = port;
     agent.main = main;
     agent.children = open_children();
     if (epoll < 0 || agent.children < 0)
         die_errno("cannot set up the agent");
     signal(SIGPIPE, SIG_IGN);
-    processes_open(&processes, epoll, &outbox);
+    processes_open(&memory->processes, epoll, &memory->outbox);
     greet(stamps);
     struct epoll_event wanted = {.events = EPOLLIN, .data.u64 = TOKEN_PORT};
     epoll_ctl(epoll, EPOLL_CTL_ADD, port, &wanted);
@@ -302,7 +314,7 @@ void agent_serve(int port, const struct spec *main, struct agent_stamps *stamps)
             else if (events[i].data.u64 == TOKEN_CHILD)
                 serve_children();
             else
-                processes_event(&processes, events[i].data.u64, events[i].events);
+                processes_event(&memory->processes, events[i].data.u64, events[i].events);
         }
     }
 }

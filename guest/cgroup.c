@@ -67,3 +67,14 @@ pid_t cgroup_fork(void)
     }
     return fork();
 }
+
+bool cgroup_is_empty(void)
+{
+    char text[128] = "";
+    int fd = open(GROUP "/cgroup.events", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return true;
+    (void)!read(fd, text, sizeof text - 1);
+    close(fd);
+    return strstr(text, "populated 0") != NULL;
+}

@@ -2,6 +2,7 @@
 #ifndef PROPOLIS_CGROUP_H
 #define PROPOLIS_CGROUP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -10,5 +11,8 @@ void cgroup_open(int64_t most_tasks);
 
 /* fork(2) into the group. */
 pid_t cgroup_fork(void);
+
+/* Whether no process is left in the group. */
+bool cgroup_is_empty(void);
 
 #endif

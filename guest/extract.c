@@ -18,7 +18,8 @@
 
 #define BUFFER (64 * 1024)
 #define MOST_SPARSE (1 << 20)
-#define HOLE 4096
+#define PIECE (256 * 1024)
+#define LARGE (1024 * 1024)
 
 /* One member, its pax records applied. Strings live in the header's block or in the extended header. */
 struct member {
@@ -58,11 +59,17 @@ static int take(void *data, size_t length)
     char *at = data;
     while (length > 0) {
         if (job.start == job.end) {
-            ssize_t got = read(0, job.buffer, sizeof job.buffer);
+            bool past = length >= sizeof job.buffer; /* more than the buffer goes past it */
+            ssize_t got = read(0, past ? at : job.buffer, past ? length : sizeof job.buffer);
             if (got < 0 && errno == EINTR)
                 continue;
             if (got <= 0)
                 return got < 0 ? errno : EPIPE;
+            if (past) {
+                at += got;
+                length -= (size_t)got;
+                continue;
+            }
             job.start = 0;
             job.end = (size_t)got;
         }
@@ -89,31 +96,35 @@ static int64_t padding(int64_t size)
     return (TAR_BLOCK - size % TAR_BLOCK) % TAR_BLOCK;
 }
 
+/* Past the page cache, whose upkeep would cost more than the copy: large files in whole pieces. False: not here. */
+static bool set_direct(int fd, bool direct)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && fcntl(fd, F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
+}
+
 /* `length` bytes of content to where `fd` stands. */
 static int take_content(int fd, int64_t length)
 {
-    size_t buffered = job.end - job.start;
-    if ((int64_t)buffered > length)
-        buffered = (size_t)length;
-    if (copy_out(fd, job.buffer + job.start, buffered) != 0)
-        return errno;
-    job.start += buffered;
-    length -= (int64_t)buffered;
-    if (length == 0)
-        return 0;
-    if (length < BUFFER) { /* the next header comes with the same read */
-        char piece[HOLE];
-        for (int error; length > 0; length -= HOLE) {
-            size_t size = length < HOLE ? (size_t)length : HOLE;
-            if ((error = take(piece, size)) != 0)
-                return error;
+    static char piece[PIECE] __attribute__((aligned(4096)));
+    bool direct = length >= LARGE && set_direct(fd, true);
+    while (length > 0) {
+        size_t size = length < PIECE ? (size_t)length : PIECE;
+        int error = take(piece, size);
+        if (error != 0)
+            return error;
+        if (direct && size < PIECE)
+            direct = !set_direct(fd, false);
+        if (copy_out(fd, piece, size) != 0) {
+            if (!direct || errno != EINVAL || !set_direct(fd, false)) /* it does not lie on a boundary, or cannot */
+                return errno;
+            direct = false;
             if (copy_out(fd, piece, size) != 0)
                 return errno;
         }
-        return 0;
+        length -= (int64_t)size;
     }
-    int64_t moved = copy_bytes(0, fd, length);
-    return moved < 0 ? errno : moved < length ? EPIPE : 0;
+    return 0;
 }
 
 static uint64_t octal(const char *field, size_t size)

@@ -28,7 +28,10 @@ uint16_t get_u16(const uint8_t *at)
 
 bool inbox_fill(struct inbox *inbox, int fd)
 {
-    if (inbox->start > 0) {
+    /* moved only when a whole frame would no longer fit, so that bytes are seldom copied twice */
+    if (inbox->start == inbox->end) {
+        inbox->start = inbox->end = 0;
+    } else if (sizeof inbox->bytes - inbox->start < WIRE_HEADER_SIZE + WIRE_MAX_PAYLOAD) {
         memmove(inbox->bytes, inbox->bytes + inbox->start, inbox->end - inbox->start);
         inbox->end -= inbox->start;
         inbox->start = 0;

@@ -16,7 +16,7 @@ struct frame {
 
 struct inbox {
     size_t start, end;
-    uint8_t bytes[2 * (WIRE_HEADER_SIZE + WIRE_MAX_PAYLOAD)];
+    uint8_t bytes[4 * (WIRE_HEADER_SIZE + WIRE_MAX_PAYLOAD)];
 };
 
 /* Reads what is there; false when the host has hung up. */

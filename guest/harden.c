@@ -70,33 +70,44 @@ void harden_sysctls(char *const *sysctls)
     }
 }
 
-void harden_mask(void)
+static void hide(const char *const *paths, size_t count)
 {
-    static const char *const hidden[] = {"/proc/acpi",       "/proc/asound",      "/proc/kcore",       "/proc/keys",
-                                         "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",    "/proc/timer_list",
-                                         "/proc/timer_stats",   "/sys/firmware",  "/sys/devices/virtual/powercap"};
+    struct stat status;
+    for (size_t i = 0; i < count; i++) {
+        if (lstat(paths[i], &status) != 0)
+            continue;
+        int failed = S_ISDIR(status.st_mode)
+                         ? mount("tmpfs", paths[i], "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0")
+                         : mount("/dev/null", paths[i], NULL, MS_BIND, NULL);
+        if (failed)
+            die_errno("cannot hide %s", paths[i]);
+    }
+}
+
+#define FROZEN (MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+void harden_proc(void)
+{
+    static const char *const hidden[] = {"/proc/acpi", "/proc/asound", "/proc/kcore",      "/proc/keys",       "/proc/latency_stats",
+                                         "/proc/sched_debug", "/proc/scsi",  "/proc/timer_list", "/proc/timer_stats"};
     static const char *const frozen[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
     struct stat status;
-    for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++) {
-        if (lstat(hidden[i], &status) != 0)
-            continue;
-        bool directory = S_ISDIR(status.st_mode);
-        int failed = directory ? mount("tmpfs", hidden[i], "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0")
-                               : mount("/dev/null", hidden[i], NULL, MS_BIND, NULL);
-        if (failed)
-            die_errno("cannot hide %s", hidden[i]);
-    }
+    hide(hidden, sizeof hidden / sizeof *hidden);
     for (size_t i = 0; i < sizeof frozen / sizeof *frozen; i++) {
         if (lstat(frozen[i], &status) != 0)
             continue;
-        if (mount(frozen[i], frozen[i], NULL, MS_BIND | MS_REC, NULL) != 0 ||
-            mount(NULL, frozen[i], NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0)
+        if (mount(frozen[i], frozen[i], NULL, MS_BIND | MS_REC, NULL) != 0 || mount(NULL, frozen[i], NULL, FROZEN, NULL) != 0)
             die_errno("cannot make %s read-only", frozen[i]);
     }
-    const unsigned long kept = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
-    if (mount(NULL, "/sys", NULL, kept, NULL) != 0)
+}
+
+void harden_sys(void)
+{
+    static const char *const hidden[] = {"/sys/firmware", "/sys/devices/virtual/powercap"};
+    hide(hidden, sizeof hidden / sizeof *hidden);
+    if (mount(NULL, "/sys", NULL, FROZEN, NULL) != 0)
         die_errno("cannot make /sys read-only");
-    mount(NULL, "/sys/fs/cgroup", NULL, kept, NULL); /* where there is one */
+    mount(NULL, "/sys/fs/cgroup", NULL, FROZEN, NULL); /* where there is one */
 }
 
 void harden_root(void)

@@ -10,8 +10,11 @@ void harden_seed(const char *seed);
 /* Our kernel settings, then the host's. */
 void harden_sysctls(char *const *sysctls);
 
-/* Hides what in /proc and /sys tells too much, and makes the rest of it read-only, as docker does. */
-void harden_mask(void);
+/* Hides what in /proc tells too much, and makes what steers the kernel read-only, as docker does. */
+void harden_proc(void);
+
+/* The same for /sys. */
+void harden_sys(void);
 
 /* No more changes to the root. */
 void harden_root(void);

@@ -16,6 +16,7 @@
 #include "identity.h"
 #include "modules.h"
 #include "mounts.h"
+#include "namespace.h"
 #include "shares.h"
 #include "spec.h"
 #include "transport.h"
@@ -114,9 +115,13 @@ int main(void)
     harden_sysctls(config.sysctls);
     cgroup_open(config.most_tasks);
     if (!config.unmasked)
-        harden_mask();
+        harden_sys();
     if (config.read_only)
         harden_root();
+    if (config.own_pids) /* with a copy of the mounts, and a /proc of its own */
+        namespace_open(config.unmasked);
+    else if (!config.unmasked)
+        harden_proc();
     setpriority(PRIO_PROCESS, 0, AGENT_NICE);
     agent_serve(port, &config, &stamps);
 }

@@ -16,9 +16,9 @@
 
 #include "account.h"
 #include "builtin.h"
-#include "cgroup.h"
 #include "confine.h"
 #include "console.h"
+#include "namespace.h"
 #include "program.h"
 #include "wire.h"
 
@@ -240,7 +240,7 @@ bool launch(const struct spec *spec, const char *hostname, bool make_directory, 
     pid_t pid = -1;
     bool ready = (spec->tty ? make_terminal(&ends, spec) : make_pipes(&ends)) && pipe2(report, O_CLOEXEC | O_NONBLOCK) == 0;
     if (ready)
-        pid = spec->builtin ? fork() : cgroup_fork();
+        pid = spec->builtin ? fork() : namespace_fork();
     if (pid == 0) {
         memset(failure, 0, sizeof *failure);
         run(spec, hostname, make_directory, &ends, report[1], failure);

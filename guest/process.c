@@ -214,6 +214,19 @@ bool process_input(struct processes *processes, struct process *process, const u
     process->granted -= length;
     if (process->fds[END_INPUT] < 0)
         return true;
+    if (process->input_start == process->input_end) { /* what goes out at once needs no buffer */
+        ssize_t wrote = write(process->fds[END_INPUT], data, length);
+        if (wrote > 0) {
+            process->last_input = data[wrote - 1];
+            process->consumed += (uint32_t)wrote;
+            data += wrote;
+            length -= (uint32_t)wrote;
+        }
+        if (length == 0) {
+            pump_input(processes, process);
+            return true;
+        }
+    }
     if (process->input == NULL && (process->input = malloc(WIRE_STDIN_WINDOW)) == NULL) {
         drop_input(processes, process, false);
         return true;
