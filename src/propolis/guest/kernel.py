@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from propolis.errors import KernelError, KernelNotFound, KernelUnsuitable
-from propolis.guest import apt, bundle, elf, features, package, vmlinuz
+from propolis.guest import apt, bundle, elf, features, vmlinuz
 from propolis.guest.bundle import Kernel, Source
 from propolis.guest.modules import ModuleTree, Resolution, resolve
 from propolis.progress import Reporter, Silent
@@ -194,6 +194,8 @@ def _downloaded_kernel(kernels: Path, architecture: Architecture) -> Kernel | No
 
 
 def _download(kernels: Path, architecture: Architecture, reporter: Reporter) -> Kernel:
+    from propolis.guest import package
+
     with bundle.exclusive(kernels):
         kernel = _downloaded_kernel(kernels, architecture)  # somebody else may have been quicker
         if kernel is not None:

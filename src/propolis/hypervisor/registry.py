@@ -4,23 +4,32 @@ Built-in ones and those that other packages register under the entry point group
 usable the error lists every candidate with its reason.
 """
 
-from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from propolis.errors import BackendUnavailable, InvalidArgument
 from propolis.hypervisor.base import Availability, Backend
 from propolis.hypervisor.qemu.backend import QemuBackend
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "propolis.backends"
 
 _BUILT_IN: dict[str, Callable[[], Backend]] = {"qemu": QemuBackend}
 
 
+def _registered() -> Iterable["EntryPoint"]:
+    """What other packages register. Asked for only when needed: it reads the metadata of every installed package."""
+    from importlib.metadata import entry_points
+
+    return entry_points(group=ENTRY_POINTS)
+
+
 def names() -> Iterator[str]:
     """Every backend's name: the built-in ones, best first, then those of other packages."""
     yield from _BUILT_IN
-    # looked for only when they are asked for, as that reads the metadata of every installed package
-    yield from sorted({point.name for point in entry_points(group=ENTRY_POINTS)}.difference(_BUILT_IN))
+    yield from sorted({point.name for point in _registered()}.difference(_BUILT_IN))
 
 
 def create(name: str) -> Backend:
@@ -32,7 +41,7 @@ def create(name: str) -> Backend:
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]()
-    for point in entry_points(group=ENTRY_POINTS, name=name):
+    for point in (point for point in _registered() if point.name == name):
         try:
             backend: Backend = point.load()()
         except Exception as error:

@@ -5,7 +5,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from propolis.disk.cache import LayerCache
-from propolis.image.layers import unpack
 from propolis.image.manifest import Layer
 from propolis.image.source import Image
 from propolis.progress import Reporter
@@ -25,6 +24,8 @@ def layer_disks(image: Image, cache: LayerCache, disk_format: DiskFormat, report
 
     def convert(number: int, layer: Layer) -> Path:
         def fill(sink: TreeSink) -> None:
+            from propolis.image.layers import unpack
+
             with image.open_layer(layer) as blob:
                 unpack(blob, layer, sink, reporter)
 

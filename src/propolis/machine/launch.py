@@ -9,13 +9,11 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from propolis.agent.client import AgentClient
-from propolis.agent.session import Hello
 from propolis.disk.cache import LayerCache
 from propolis.disk.writable import make_writable
 from propolis.errors import BootFailed, DeadlineExceeded, KernelUnsuitable, MachineError, MachineLost
@@ -38,6 +36,10 @@ from propolis.spec import BootPlan, Disk, InitConfig, MachineSpec, Process, VMCo
 from propolis.state.record import MachineRecord, ProcessIdentity
 from propolis.state.store import MachineStore, this_process
 
+if TYPE_CHECKING:
+    from propolis.agent.client import AgentClient
+    from propolis.agent.session import Hello
+
 _T = TypeVar("_T")
 _INIT_FILE = ".propolis_init.json"
 _SHORT_ID = 12
@@ -54,8 +56,8 @@ class Launched:
     record: MachineRecord
     process: Process
     handle: VMHandle
-    agent: AgentClient
-    hello: Hello
+    agent: "AgentClient"
+    hello: "Hello"
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
@@ -105,6 +107,8 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
         clean_up.push_async_callback(handle.stop)
         for pid in handle.processes[:1]:
             store.set_vmm(record.id, ProcessIdentity(pid=pid, start=system.process_start(pid) or ""))
+        from propolis.agent.client import AgentClient  # while the guest boots
+
         agent = await clean_up.enter_async_context(AgentClient(await handle.agent()))
         hello = await _hello(agent, handle, spec.boot_timeout)
         reporter.end("boot")
@@ -185,7 +189,7 @@ def _assemble(
     )
 
 
-async def _hello(agent: AgentClient, handle: VMHandle, seconds: float) -> Hello:
+async def _hello(agent: "AgentClient", handle: VMHandle, seconds: float) -> "Hello":
     try:
         return await agent.hello(seconds)
     except DeadlineExceeded as error:

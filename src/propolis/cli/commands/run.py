@@ -12,22 +12,23 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
 from anyio.abc import TaskStatus
 
-from propolis.agent.process import GuestProcess
 from propolis.cli import streams, terminal
 from propolis.cli.render import Progress
 from propolis.errors import DeadlineExceeded, InvalidArgument
-from propolis.machine.attach import attach
 from propolis.machine.grouping import ungrouped
 from propolis.machine.launch import launch
 from propolis.machine.mounts import parse_bind, parse_mount, parse_tmpfs
 from propolis.machine.options import DEFAULT_BOOT_TIMEOUT, DEFAULT_MEMORY, machine_spec
 from propolis.spec import MachineSpec, Mount
+
+if TYPE_CHECKING:
+    from propolis.agent.process import GuestProcess
 
 _PATIENCE = 3
 """How many interrupts or terminations the workload may ignore."""
@@ -219,6 +220,8 @@ class _Session:
                 await self._resize()
                 stdin = streams.read_stdin if self._interactive else None
                 stdout, stderr = (self._timed(streams.writer(number)) for number in (streams.STDOUT, streams.STDERR))
+                from propolis.machine.attach import attach
+
                 status = await attach(self._process, stdin, stdout, stderr)
         return status.shell_code
 
