@@ -15,7 +15,15 @@ import anyio.to_thread
 from propolis.agent.builtins import Builtins
 from propolis.agent.files import Files, FileType, GuestPath
 from propolis.agent.process import GuestProcess
-from propolis.errors import FileMissing, ImageError, InvalidArgument, MachineError, Unsupported
+from propolis.errors import (
+    DiskError,
+    FileMissing,
+    ImageError,
+    InvalidArgument,
+    MachineError,
+    PropolisError,
+    Unsupported,
+)
 from propolis.host.files import stage_directory, storage_errors
 from propolis.image.layers import push_archive
 from propolis.image.rootfs import push_tree
@@ -105,18 +113,27 @@ def _place(name: str, target: Path) -> Path:
 
 
 def _receive(process: GuestProcess, final: Path, preserve: bool) -> int:
-    with storage_errors(final), stage_directory(final) as directory:
-        sink = _Named(DirectorySink(directory, preserve=preserve), b"tree")
-        try:
-            push_archive(_blocks(lambda: anyio.from_thread.run(process.stdout.receive, _PIECE)), sink)
-            sink.close()
-        finally:
-            sink.abandon()
-        if not sink.entries:
-            anyio.from_thread.run(process.wait)  # it says why
-            return 0
-        (directory / "tree").replace(final)
-        return sink.left_out
+    try:
+        with storage_errors(final), stage_directory(final) as directory:
+            return _unpack(process, directory, final, preserve)
+    except PropolisError:
+        raise
+    except OSError as error:
+        raise DiskError(f"cannot write {final}: {error.strerror}", hint="choose another place") from error
+
+
+def _unpack(process: GuestProcess, directory: Path, final: Path, preserve: bool) -> int:
+    sink = _Named(DirectorySink(directory, preserve=preserve), b"tree")
+    try:
+        push_archive(_blocks(lambda: anyio.from_thread.run(process.stdout.receive, _PIECE)), sink)
+        sink.close()
+    finally:
+        sink.abandon()
+    # what came may be complete or not: the exit status tells
+    if not sink.entries or anyio.from_thread.run(process.wait).shell_code:
+        return 0
+    (directory / "tree").replace(final)
+    return sink.left_out
 
 
 def _blocks(receive: Callable[[], bytes]) -> Callable[[], memoryview]:
