@@ -36,7 +36,7 @@ static struct {
     size_t used;
     struct linked *linked;
     size_t room, count;
-    int64_t extents[MOST_EXTENTS][2];
+    int64_t extents[MOST_EXTENTS + 1][2];
     char path[PATH_MAX], told[PATH_MAX];
     int fault; /* the first, which does not end the rest */
 } job;
@@ -215,7 +215,13 @@ static int find_extents(int fd, const struct stat *status, int64_t *stored)
         *stored += hole - data;
         at = hole;
     }
-    return *stored == status->st_size ? -1 : count;
+    if (*stored == status->st_size)
+        return -1;
+    if (count == 0 || job.extents[count - 1][0] + job.extents[count - 1][1] < status->st_size) {
+        job.extents[count][0] = status->st_size; /* GNU tar learns only from it that the file ends with a hole */
+        job.extents[count++][1] = 0;
+    }
+    return count;
 }
 
 static void put_sparse(int fd, const struct stat *status, int count, int64_t stored)

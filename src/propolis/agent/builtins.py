@@ -81,7 +81,7 @@ class Builtins:
         async with self.running(*argv) as process:
             await process.stdin.aclose()
             pieces, length = [], 0
-            async for piece in process.stdout:
+            while piece := await process.stdout.receive():
                 pieces.append(piece)
                 length += len(piece)
                 if length > most:
@@ -95,7 +95,7 @@ class Builtins:
 async def _words(stream: OutputStream) -> str:
     """The beginning of what was said; the rest is dropped."""
     text = b""
-    async for piece in stream:
+    while piece := await stream.receive():
         text += piece
         if len(text) > _MOST_WORDS:
             await stream.aclose()

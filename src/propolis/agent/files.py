@@ -4,7 +4,7 @@ The guest is not trusted: what it says is bounded and checked, and never becomes
 """
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -195,10 +195,11 @@ class Files:
             yield events
         finally:
             process.abandon()
+            await events.aclose()
 
-    async def _events(self, process: GuestProcess, argv: tuple[str, ...]) -> AsyncIterator[FileEvent]:
+    async def _events(self, process: GuestProcess, argv: tuple[str, ...]) -> AsyncGenerator[FileEvent, None]:
         rest = b""
-        async for piece in process.stdout:
+        while piece := await process.stdout.receive():
             *lines, rest = (rest + piece).split(b"\n")
             if len(rest) > _MOST_LINE:
                 raise ProtocolError("the guest sent an endless line about a file")

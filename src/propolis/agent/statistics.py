@@ -63,10 +63,10 @@ def read(output: bytes) -> Statistics:
 def _of(kind: Any, document: dict[str, Any]) -> Any:
     values = {}
     for field in fields(kind):
-        value = document.get(field.name, 0)
-        if field.type in (int, "int") and (type(value) is not int or not 0 <= value < 1 << 63):
+        value = document.get(field.name, "" if field.type is str else 0)
+        if field.type is int and (type(value) is not int or not 0 <= value < 1 << 63):
             raise ValueError
-        if field.type in (str, "str") and not isinstance(value, str):
+        if field.type is str and not isinstance(value, str):
             raise ValueError
         values[field.name] = value
     return kind(**values)

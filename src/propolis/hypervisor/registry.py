@@ -21,9 +21,9 @@ _BUILT_IN: dict[str, Callable[[], Backend]] = {"qemu": QemuBackend}
 
 def _registered() -> Iterable["EntryPoint"]:
     """What other packages register. Asked for only when needed: it reads the metadata of every installed package."""
-    from importlib.metadata import entry_points
+    from importlib import metadata
 
-    return entry_points(group=ENTRY_POINTS)
+    return metadata.entry_points(group=ENTRY_POINTS)
 
 
 def names() -> Iterator[str]:

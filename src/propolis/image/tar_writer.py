@@ -52,7 +52,7 @@ class TarWriter:
         size, sparse_map = entry.size, b""
         extents, self._extents = self._extents, None
         if extents is not None:
-            sparse_map = _sparse_map(extents)
+            sparse_map = _sparse_map(extents, size)
             size = len(sparse_map) + sum(length for _, length in extents)
             pax += [
                 (b"GNU.sparse.major", b"1"),
@@ -100,7 +100,10 @@ class TarWriter:
             self._write(bytes(pending))
 
 
-def _sparse_map(extents: Extents) -> bytes:
+def _sparse_map(extents: Extents, size: int) -> bytes:
+    """The map in text; GNU tar learns only from its last entry that a file ends with a hole."""
+    if not extents or sum(extents[-1]) < size:
+        extents = (*extents, (size, 0))
     numbers = [len(extents), *(number for extent in extents for number in extent)]
     text = b"".join(b"%d\n" % number for number in numbers)
     return text + bytes(-len(text) % BLOCK)

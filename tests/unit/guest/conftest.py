@@ -9,6 +9,13 @@ from collections.abc import Mapping
 
 import pytest
 
+
+@pytest.fixture(autouse=True)
+def _no_tuned_kernel(monkeypatch):
+    """These tests make the host's kernels themselves."""
+    monkeypatch.setenv("PROPOLIS_KERNEL", "distribution")
+
+
 XEN_ENTRY_NOTE = struct.pack("<III", 4, 4, 18) + b"Xen\0" + bytes(4)
 SUITABLE_CONFIG = "\n".join(
     f"CONFIG_{symbol}=y"

@@ -22,11 +22,7 @@ def candidates(monkeypatch):
     def have(built_in, packaged=()):
         points = [EntryPoint(name, value, registry.ENTRY_POINTS) for name, value in dict(packaged).items()]
         monkeypatch.setattr(registry, "_BUILT_IN", built_in)
-        monkeypatch.setattr(
-            registry,
-            "entry_points",
-            lambda group, name=None: [point for point in points if name in (None, point.name)],
-        )
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
 
     return have
 

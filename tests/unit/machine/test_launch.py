@@ -9,7 +9,7 @@ import pytest
 
 from propolis.errors import BackendError, BootFailed, CommandNotFound, MachineLost, NameInUse
 from propolis.hypervisor import registry
-from propolis.machine import conversion
+from propolis.image import layers
 from propolis.machine import launch as module
 from propolis.machine.grouping import ungrouped
 from propolis.machine.handle import AsyncMachine, arun
@@ -172,7 +172,7 @@ async def test_a_conversion_that_nobody_waits_for_ends_and_leaves_nothing(place,
             time.sleep(0.01)
             reporter.advance("unpack layer")
 
-    monkeypatch.setattr(conversion, "unpack", endless)
+    monkeypatch.setattr(layers, "unpack", endless)
     with anyio.move_on_after(0.5) as scope:
         await arun(place.image)
     assert scope.cancelled_caught
