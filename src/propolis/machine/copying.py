@@ -5,7 +5,6 @@ takes its name only when it is complete.
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import anyio
@@ -16,25 +15,23 @@ from propolis.agent.builtins import Builtins
 from propolis.agent.files import Files, FileType, GuestPath
 from propolis.agent.process import GuestProcess
 from propolis.errors import (
-    DiskError,
     FileMissing,
     ImageError,
     InvalidArgument,
     MachineError,
-    PropolisError,
     Unsupported,
 )
-from propolis.host.files import stage_directory, storage_errors
-from propolis.image.layers import push_archive
 from propolis.image.rootfs import push_tree
-from propolis.image.tar import BLOCK
 from propolis.image.tar_writer import TarWriter
-from propolis.tree import Entry, Kind
 
-if sys.platform != "win32":
-    from propolis.host.directory_sink import DirectorySink
+if sys.platform == "win32":
 
-_PIECE = 256 << 10
+    def receive(process: GuestProcess, final: Path, preserve: bool) -> int:
+        """See `receiving.receive`."""
+        raise Unsupported("trees are not copied out to Windows yet", hint="read single files with machine.files.read")
+
+else:
+    from propolis.machine.receiving import receive
 
 
 class _Ended(Exception):
@@ -96,13 +93,11 @@ def _pack(source: Path, name: str, process: GuestProcess) -> None:
 
 async def copy_out(builtins: Builtins, source: GuestPath, target: Path, *, preserve: bool) -> int:
     """See `AsyncMachine.copy_out`."""
-    if sys.platform == "win32":
-        raise Unsupported("trees are not copied out to Windows yet", hint="read single files with machine.files.read")
     final = await anyio.to_thread.run_sync(_place, PurePosixPath(source).name, target)
     argv = ("archive", str(source), "follow")
     async with builtins.running(*argv) as process:
         await process.stdin.aclose()
-        return await anyio.to_thread.run_sync(_receive, process, final, preserve, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(receive, process, final, preserve, abandon_on_cancel=True)
 
 
 def _place(name: str, target: Path) -> Path:
@@ -110,63 +105,3 @@ def _place(name: str, target: Path) -> Path:
     if final.is_dir():
         raise InvalidArgument(f"{final} is there already", hint="remove it, or name another")
     return final
-
-
-def _receive(process: GuestProcess, final: Path, preserve: bool) -> int:
-    try:
-        with storage_errors(final), stage_directory(final) as directory:
-            return _unpack(process, directory, final, preserve)
-    except PropolisError:
-        raise
-    except OSError as error:
-        raise DiskError(f"cannot write {final}: {error.strerror}", hint="choose another place") from error
-
-
-def _unpack(process: GuestProcess, directory: Path, final: Path, preserve: bool) -> int:
-    sink = _Named(DirectorySink(directory, preserve=preserve), b"tree")
-    try:
-        push_archive(_blocks(lambda: anyio.from_thread.run(process.stdout.receive, _PIECE)), sink)
-        sink.close()
-    finally:
-        sink.abandon()
-    # what came may be complete or not: the exit status tells
-    if not sink.entries or anyio.from_thread.run(process.wait).shell_code:
-        return 0
-    (directory / "tree").replace(final)
-    return sink.left_out
-
-
-def _blocks(receive: Callable[[], bytes]) -> Callable[[], memoryview]:
-    """Pieces of whole blocks, but for the last."""
-    rest = bytearray()
-
-    def read() -> memoryview:
-        while len(rest) < BLOCK and (piece := receive()):
-            rest.extend(piece)
-        whole = len(rest) - len(rest) % BLOCK or len(rest)
-        block = bytes(rest[:whole])
-        del rest[:whole]
-        return memoryview(block)
-
-    return read
-
-
-class _Named:
-    """A `TreeSink` that gives the tree's root a name in another one's."""
-
-    def __init__(self, sink: "DirectorySink", name: bytes) -> None:
-        self._sink = sink
-        self._name = name
-        self.data, self.hole, self.commit = sink.data, sink.hole, sink.commit
-        self.close, self.abandon = sink.close, sink.abandon
-        self.entries = 0
-
-    def entry(self, entry: Entry) -> None:
-        self.entries += 1
-        path = self._name + b"/" + entry.path if entry.path else self._name
-        link = self._name + b"/" + entry.link if entry.kind is Kind.HARDLINK else entry.link
-        self._sink.entry(entry._replace(path=path, link=link))
-
-    @property
-    def left_out(self) -> int:
-        return self._sink.left_out

@@ -36,7 +36,7 @@ STATUS = {
 
 @contextlib.asynccontextmanager
 async def connected(output=b"", code=0, words=b""):
-    """Builtins of a guest that prints `output`, then says `words` and exits with `code`; `asked` is what it was asked."""
+    """Builtins of a guest that prints `output`, says `words` and exits with `code`; `asked` is what it was asked."""
     found = SimpleNamespace(asked=None)
 
     async def program(process):
