@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-full unit lint format bench bench-disks kernel kernel-wheel constraints clean
+.PHONY: demo test test-full unit lint format bench bench-disks fuzz kernel kernel-wheel constraints clean
 
 demo:
 	@$(PYTHON) tools/bootstrap.py run
@@ -14,6 +14,11 @@ test: kernel
 
 test-full: kernel
 	$(PYTEST) -q -m "heavy or not heavy"
+
+# What reads foreign bytes in the guest, ten minutes each under libFuzzer.
+fuzz:
+	@$(PYTHON) tools/bootstrap.py test
+	FUZZ_SECONDS=600 $(PYTEST) -q tests/fuzz/test_guest_fuzz.py
 
 unit:
 	@$(PYTHON) tools/bootstrap.py run

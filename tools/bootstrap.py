@@ -26,11 +26,13 @@ RUN_PACKAGES = {
 TEST_PACKAGES = RUN_PACKAGES | {
     "7zip": "/usr/bin/7zz",
     "attr": "/usr/bin/getfattr",
+    "clang": "/usr/bin/clang",
     "cpio": "/usr/bin/cpio",
     "cryptsetup-bin": "/sbin/veritysetup",
     "e2fsprogs": "/sbin/e2fsck",
     "erofs-utils": "/usr/bin/mkfs.erofs",
     "kmod": "/sbin/modprobe",
+    "libclang-rt-14-dev": "/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-x86_64.a",
     "libcap2-bin": "/sbin/setcap",
     "libvhdi-utils": "/usr/bin/vhdiinfo",
     "mmdebstrap": "/usr/bin/mmdebstrap",

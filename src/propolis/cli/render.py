@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _PATIENCE = 0.5
@@ -119,6 +120,19 @@ class Progress:
             for taken in self.timings:
                 what = f"{taken.step} {_one_line(taken.subject)}".strip()
                 print(f"propolis: {taken.seconds:8.3f} s  {what}", file=sys.stderr)
+
+    def show_boot(self, stamps: Mapping[str, int]) -> None:
+        """Print when the guest came to where, by its own clock, which begins with its kernel."""
+        told = {
+            "init": "its init runs",
+            "disks": "disks are mounted",
+            "root": "the image is the root",
+            "ready": "ready",
+        }
+        with self._lock:
+            for name, what in told.items():
+                if name in stamps:
+                    print(f"propolis: {stamps[name] / 1000:8.3f} s  guest: {what}", file=sys.stderr)
 
     def _say(self, step: str, subject: str, running: _Running, now: float) -> None:
         amount = f" {running.done >> 20} MiB" + (f" of {running.total >> 20}" if running.total else "")

@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -108,13 +108,15 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
     spec = replace(spec, rows=rows, columns=columns)
     timeout = _timeout(given["timeout"])
     progress = Progress(quiet=given["quiet"])
+    session = _Session(spec, progress, given["interactive"])
     try:
         with ungrouped():
-            return anyio.run(_within, timeout, _Session(spec, progress, given["interactive"]))
+            return anyio.run(_within, timeout, session)
     finally:
         progress.wipe()
         if given["timing"]:
             progress.show_timings()
+            progress.show_boot(session.stamps)
 
 
 def _mounts(given: dict[str, Any]) -> list[Mount]:
@@ -196,6 +198,8 @@ class _Session:
         self._progress = progress
         self._interactive = interactive
         self._launched = False
+        self.stamps: Mapping[str, int] = {}
+        """When the guest came to where, in ms of its own clock; empty until it answered."""
         self._process: GuestProcess | None = None
         self._ended_by: int | None = None
 
@@ -212,6 +216,7 @@ class _Session:
     async def _launch_and_attach(self) -> int:
         async with launch(self._spec, self._progress) as launched:
             self._launched = True
+            self.stamps = launched.hello.stamps
             self._progress.begin("first output")
             self._process = await launched.agent.start()
             with ExitStack() as modes:
