@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -95,6 +96,26 @@ def load(directory: Path) -> Kernel | None:
         )
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
+
+
+def ready(directory: Path, architecture: Architecture) -> Kernel | None:
+    """The kernel of a bundle, if it is one for `architecture`; marked as used."""
+    kernel = load(directory)
+    if kernel is None or kernel.architecture is not architecture:
+        return None
+    touch(directory / MANIFEST)
+    return kernel
+
+
+def newest(kernels: Path, source: Source, architecture: Architecture) -> Kernel | None:
+    """The bundle with the newest release among those in `kernels` that come from `source`."""
+    there = (ready(path, architecture) for path in kernels.glob(f"{source}-*"))
+    return max((kernel for kernel in there if kernel), key=lambda kernel: release_key(kernel.release), default=None)
+
+
+def release_key(release: str) -> list[tuple[int, str]]:
+    """A sort key: numbers by value, words by their letters, a number after a word."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|[^\W\d]+", release)]
 
 
 def store(

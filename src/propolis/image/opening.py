@@ -7,7 +7,6 @@ from pathlib import Path
 
 from propolis.errors import ImageInvalid
 from propolis.image import reference as references
-from propolis.image.docker_archive import DockerArchiveSource
 from propolis.image.files import DirectoryFiles, TarFiles
 from propolis.image.layout import LayoutSource
 from propolis.image.reference import Reference, Transport
@@ -67,4 +66,6 @@ def _source(reference: Reference, store: BlobStore) -> ImageSource:
         case Transport.OCI_ARCHIVE:
             return LayoutSource(TarFiles(reference.path), store)
         case Transport.DOCKER_ARCHIVE:
+            from propolis.image.docker_archive import DockerArchiveSource
+
             return DockerArchiveSource(TarFiles(reference.path))
