@@ -17,15 +17,16 @@ int main(void)
         sched_yield();
     write(port, "x", 1);
     for (long got, left = BULK; (got = read(port, buffer, sizeof buffer)) > 0; left = BULK) {
-        if (buffer[0] == 'o') /* output */
-            while ((left -= write(port, buffer, 65536)) > 0) {
-            }
+        if (buffer[0] == 'o') /* output, the last byte of which is the answer */
+            for (left -= 1; left > 0;)
+                left -= write(port, buffer, left < 65536 ? (size_t)left : 65536);
         else if (buffer[0] == 'i') /* input, whose end is told */
             while ((left -= got) > 0)
                 got = read(port, buffer, 65536);
         else if (buffer[0] == 'k') /* what the kernel logged */
-            write(port, buffer, (size_t)klogctl(3, buffer, sizeof buffer));
-        if (buffer[0] != 'o' && buffer[0] != 'k')
+            for (long length = klogctl(3, buffer, sizeof buffer), at = 0; at < length;)
+                at += write(port, buffer + at, (size_t)(length - at));
+        if (buffer[0] != 'k')
             write(port, buffer, 1);
     }
 }

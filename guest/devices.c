@@ -18,6 +18,9 @@
 #define WAIT_MS 10000
 #define BLOCK "/sys/class/block"
 #define PORTS "/sys/class/virtio-ports"
+#define HOSTS "/sys/class/scsi_host"
+#define SCAN_MODE "/sys/module/scsi_mod/parameters/scan"
+#define MOST_HOSTS 32
 
 struct disk {
     unsigned host, lun;   /* SCSI */
@@ -126,13 +129,57 @@ static const struct disk *choose(const struct disk *disks, int found, int count,
     return NULL;
 }
 
+static bool read_line(const char *path, char *line, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, line, size - 1);
+    if (fd >= 0)
+        close(fd);
+    line[length > 0 ? length : 0] = '\0';
+    line[strcspn(line, "\n")] = '\0';
+    return length > 0;
+}
+
+/* Where the kernel leaves it to us (scsi_mod.scan=manual), looks for disks on hosts that are new: on target 0 only.
+ *
+ * By itself it would ask for 255 more targets, one after the other.
+ */
+static void scan_hosts(void)
+{
+    static bool scanned[MOST_HOSTS];
+    char text[32];
+    unsigned number;
+    DIR *directory = read_line(SCAN_MODE, text, sizeof text) && strcmp(text, "manual") == 0 ? opendir(HOSTS) : NULL;
+    if (directory == NULL)
+        return;
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        char path[64];
+        if (sscanf(entry->d_name, "host%u", &number) != 1 || number >= MOST_HOSTS || scanned[number])
+            continue;
+        snprintf(path, sizeof path, HOSTS "/host%u/scan", number);
+        int fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (fd < 0)
+            continue; /* its file comes later, with an event of its own */
+        scanned[number] = write(fd, "0 0 -", 5) == 5;
+        close(fd);
+    }
+    closedir(directory);
+}
+
+/* What there is now. */
+static int look(struct disk *disks, int most)
+{
+    scan_hosts();
+    return scan(disks, most);
+}
+
 void devices_disks(char (*paths)[DEVICES_PATH], int count)
 {
     static struct disk disks[2 * DEVICES_LAYERS];
     uint64_t deadline = now_ms() + WAIT_MS;
     const struct disk *chosen;
     int have;
-    while ((chosen = choose(disks, scan(disks, 2 * DEVICES_LAYERS), count, &have)) == NULL)
+    while ((chosen = choose(disks, look(disks, 2 * DEVICES_LAYERS), count, &have)) == NULL)
         if (!wait_event(deadline))
             die("only %d of %d disks appeared within %d s: a driver or a disk is missing", have, count, WAIT_MS / 1000);
     for (int i = 0; i < count; i++)
@@ -148,13 +195,8 @@ static bool find_port(const char *name, char path[DEVICES_PATH])
     for (struct dirent *entry; !found && (entry = readdir(directory)) != NULL;) {
         char file[PATH_MAX], text[128] = "";
         snprintf(file, sizeof file, PORTS "/%s/name", entry->d_name);
-        int fd = open(file, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
+        if (!read_line(file, text, sizeof text))
             continue; /* its name comes later, with an event of its own */
-        ssize_t length = read(fd, text, sizeof text - 1);
-        close(fd);
-        text[length > 0 ? length : 0] = '\0';
-        text[strcspn(text, "\n")] = '\0';
         found = strcmp(text, name) == 0 && strlen(entry->d_name) < DEVICES_PATH - 6;
         if (found)
             snprintf(path, DEVICES_PATH, "/dev/%.50s", entry->d_name);
