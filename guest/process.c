@@ -137,13 +137,15 @@ static void read_report(struct processes *processes, struct process *process)
     }
     close_end(processes, process, END_REPORT);
     process->running = true;
-    process->granted = WIRE_STDIN_WINDOW;
     tell_numbers(processes, FRAME_STARTED, process->stream, (uint32_t)process->pid, NULL);
-    tell_numbers(processes, FRAME_CREDIT, process->stream, WIRE_STDIN_WINDOW, NULL);
-    if (process->input_ended)
+    if (process->input_ended) {
         process_end_input(processes, process);
-    else if (!process->tty)
-        watch(processes, process, END_INPUT, EPOLLERR); /* tells when nobody reads any more */
+    } else {
+        process->granted = WIRE_STDIN_WINDOW;
+        tell_numbers(processes, FRAME_CREDIT, process->stream, WIRE_STDIN_WINDOW, NULL);
+        if (!process->tty)
+            watch(processes, process, END_INPUT, EPOLLERR); /* tells when nobody reads any more */
+    }
     for (int end = END_OUTPUT; end <= END_ERRORS; end++)
         if (process->credit[end] > 0)
             watch(processes, process, end, EPOLLIN);

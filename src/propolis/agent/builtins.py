@@ -25,7 +25,7 @@ _HINTS = {
 class Runner(Protocol):
     """Starts processes in the guest."""
 
-    async def exec(self, process: spec.Process) -> GuestProcess:
+    async def exec(self, process: spec.Process, *, input: bool = True) -> GuestProcess:
         """See `AgentClient.exec`."""
 
 
@@ -36,8 +36,8 @@ class Builtins:
         self._runner = runner
         self._working_dir = working_dir
 
-    async def start(self, *argv: str) -> GuestProcess:
-        """Start one. `finish` it, or `abandon` it.
+    async def start(self, *argv: str, input: bool = True) -> GuestProcess:
+        """Start one, with or without standard input. `finish` it, or `abandon` it.
 
         Raises:
             InvalidArgument: a path holds a NUL byte.
@@ -45,7 +45,8 @@ class Builtins:
         """
         if any("\0" in word for word in argv):
             raise InvalidArgument("a path in the machine cannot hold a NUL byte")
-        return await self._runner.exec(spec.Process(argv=argv, builtin=True, working_dir=self._working_dir))
+        process = spec.Process(argv=argv, builtin=True, working_dir=self._working_dir)
+        return await self._runner.exec(process, input=input)
 
     async def finish(self, process: GuestProcess, argv: Sequence[str]) -> None:
         """Wait for its end. Its standard output must have been taken, or closed.
@@ -61,9 +62,9 @@ class Builtins:
             raise _error(status, words, argv)
 
     @asynccontextmanager
-    async def running(self, *argv: str) -> AsyncIterator[GuestProcess]:
+    async def running(self, *argv: str, input: bool = True) -> AsyncIterator[GuestProcess]:
         """Run one around the body, and `finish` it; if the body raises, kill it."""
-        process = await self.start(*argv)
+        process = await self.start(*argv, input=input)
         try:
             yield process
             await self.finish(process, argv)
@@ -78,8 +79,7 @@ class Builtins:
             MachineError: that is more than `most` bytes.
             FileMissing, FileError: as `finish`.
         """
-        async with self.running(*argv) as process:
-            await process.stdin.aclose()
+        async with self.running(*argv, input=False) as process:
             pieces, length = [], 0
             while piece := await process.stdout.receive():
                 pieces.append(piece)

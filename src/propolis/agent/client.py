@@ -92,8 +92,10 @@ class AgentClient:
             raise again(self._error or MachineLost("the machine went away"))
         return self._hello
 
-    async def exec(self, process: spec.Process) -> GuestProcess:
+    async def exec(self, process: spec.Process, *, input: bool = True) -> GuestProcess:
         """Start a process; returns once it runs. A caller cancelled meanwhile leaves no process behind.
+
+        Without `input` it reads end of file at once, which is told along with the request: one turn less for the guest.
 
         Raises:
             InvalidArgument: a NUL byte in a string, or more data than a request may have.
@@ -104,16 +106,18 @@ class AgentClient:
             ProtocolError: the guest broke the protocol.
         """
         await self._ready()
-        return await self._open(*self.session.exec(process, WINDOW))
+        return await self._open(*self.session.exec(process, WINDOW), input)
 
     async def start(self) -> GuestProcess:
         """Start the machine's own process, the one of `/.propolis_init.json`; once per boot. Raises as `exec`."""
         await self._ready()
         return await self._open(*self.session.start(WINDOW))
 
-    async def _open(self, stream: int, request: bytes) -> GuestProcess:
+    async def _open(self, stream: int, request: bytes, input: bool = True) -> GuestProcess:
         process = self._processes[stream] = GuestProcess(self, stream)
         self.post(request)
+        if not input:
+            process.stdin.finish()
         runs = False
         try:
             await process.answered()

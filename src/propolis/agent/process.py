@@ -193,10 +193,14 @@ class InputStream:
 
     async def aclose(self) -> None:
         """End of file: the process reads what was sent, then the end. Idempotent."""
+        self.finish()
+        await checkpoint()
+
+    def finish(self) -> None:
+        """Like `aclose`, at once."""
         if not self._closed:
             self._closed = True
             self._link.post(self._link.session.stdin_eof(self._stream))
-        await checkpoint()
 
     def credit(self) -> None:
         """For the connection: the guest has room again."""

@@ -95,8 +95,7 @@ async def copy_out(builtins: Builtins, source: GuestPath, target: Path, *, prese
     """See `AsyncMachine.copy_out`."""
     final = await anyio.to_thread.run_sync(_place, PurePosixPath(source).name, target)
     argv = ("archive", str(source), "follow")
-    async with builtins.running(*argv) as process:
-        await process.stdin.aclose()
+    async with builtins.running(*argv, input=False) as process:
         return await anyio.to_thread.run_sync(receive, process, final, preserve, abandon_on_cancel=True)
 
 

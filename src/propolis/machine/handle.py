@@ -153,7 +153,7 @@ class AsyncMachine:
         """
         process = exec_process(self._launched.process, argv, **options)
         with self._launched.told(), ungrouped(), _deadline(timeout, f"{argv[0]} was killed"):
-            return await _collect(await self._launched.agent.exec(process), input)
+            return await _collect(await self._launched.agent.exec(process, input=bool(input)), input)
 
     async def open(self, argv: Sequence[str], **options: Unpack[ExecOptions]) -> GuestProcess:
         """Start one more process in the machine, to be talked to: take both its outputs, or close them.
