@@ -175,12 +175,14 @@ class InputStream:
         rest = memoryview(data)
         while rest:
             self._check()
-            size = min(len(rest), self._link.session.input_credit(self._stream), wire.MAX_PAYLOAD)
-            if not size:
+            credit = min(len(rest), self._link.session.input_credit(self._stream))
+            if not credit:
                 await self._changed.wait()
                 continue
-            self._link.post(self._link.session.stdin(self._stream, rest[:size]))
-            rest = rest[size:]
+            for start in range(0, credit, wire.MAX_PAYLOAD):
+                frame = rest[start : min(start + wire.MAX_PAYLOAD, credit)]
+                self._link.post(self._link.session.stdin(self._stream, frame))
+            rest = rest[credit:]
             await self._link.flushed()
 
     def _check(self) -> None:
