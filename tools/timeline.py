@@ -38,8 +38,10 @@ async def main():
     print(json.dumps({"steps": steps, "stamps": launched.hello.stamps, "greeted": greeted}))
 anyio.run(main)
 """
-_SCALE, _LEFT, _ROW = 700, 190, 24
+_SCALE, _LEFT, _ROW = 640, 230, 24
 _GUEST = {"init": "guest: kernel", "disks": "guest: disks", "root": "guest: root", "ready": "guest: hardening, agent"}
+_BOOT = "boot"
+_NAMES = {_BOOT: "boot: QEMU until its agent greets"}
 
 
 def main() -> int:
@@ -51,8 +53,10 @@ def main() -> int:
         runs.append(json.loads(done.stdout.splitlines()[-1]))
         time.sleep(0.2)
     best = min(runs, key=lambda run: run["steps"][-1][2])
-    bars = [(name, start, end, "#4878a8") for name, start, end in best["steps"]]
+    bars = [(_NAMES.get(name, name), start, end, "#4878a8") for name, start, end in best["steps"]]
     zero, at = best["greeted"] - best["stamps"]["ready"] / 1000, 0.0
+    (boot,) = (start for name, start, _ in best["steps"] if name == _BOOT)
+    bars.insert(-1, ("QEMU, firmware, clock's start", boot, zero, "#c98a2b"))
     for stamp, name in _GUEST.items():
         bars.insert(-1, (name, zero + at, zero + best["stamps"][stamp] / 1000, "#c98a2b"))
         at = best["stamps"][stamp] / 1000
