@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-full unit lint format bench bench-disks fuzz kernel kernel-wheel constraints clean
+.PHONY: demo test test-full unit lint format bench bench-boards bench-disks fuzz kernel kernel-wheel constraints clean
 
 demo:
 	@$(PYTHON) tools/bootstrap.py run
@@ -49,6 +49,10 @@ kernel-wheel: kernel
 
 bench: kernel
 	PYTHONPATH=tools $(BIN)/python bench/bench.py
+
+# What boards, processor models and kernel options cost; MAP names the kernel's System.map for the names of initcalls.
+bench-boards: kernel
+	PYTHONPATH=tools $(BIN)/python bench/boards.py $(if $(MAP),--map $(MAP))
 
 bench-disks:
 	@$(PYTHON) tools/bootstrap.py test
