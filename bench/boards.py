@@ -126,6 +126,7 @@ WAYS: dict[str, tuple[floor.Change, str]] = {
     "kernel: no console": (lambda arguments: [word.replace("console=ttyS0 ", "") for word in arguments], ""),
     "kernel: rodata=off": (list, "rodata=off"),
     "kernel: cgroup_disable=memory": (list, "cgroup_disable=memory"),
+    "devices: a thread hears their notifications": (rewritten(",ioeventfd=off", ""), ""),
     "tb-size: 32": (rewritten("tb-size=64", "tb-size=32"), ""),
     "tb-size: 256": (rewritten("tb-size=64", "tb-size=256"), ""),
     "accel: one thread": (extended("-accel", ",thread=single"), ""),

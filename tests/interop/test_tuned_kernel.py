@@ -1,5 +1,6 @@
 """The kernel of the package propolis-kernel: found first, passed over on request, and with all that guests need."""
 
+import importlib.metadata
 import importlib.util
 import json
 import sys
@@ -91,6 +92,12 @@ def test_it_says_where_it_comes_from(packaged):
     assert source["package"] == "linux-source-6.1"
     assert source["version"]
     assert (packaged / f"vmlinuz-{source['release']}").is_file()
+
+
+def test_the_package_has_the_version_of_its_source(packaged):
+    source = json.loads((packaged / "SOURCE.json").read_text())
+    assert importlib.metadata.version("propolis-kernel") == source["version"].partition("-")[0]
+    assert importlib.metadata.metadata("propolis-kernel")["License-Expression"] == "GPL-2.0-only"
 
 
 def test_it_is_found_first_and_passed_over_on_request(packaged, tmp_path, monkeypatch):

@@ -67,8 +67,8 @@ def build(
         *(("-bios", str(firmware)) if firmware else ()),
         *_boot(config, accelerator),
         *_console_and_monitor(wiring),
-        *_agent(wiring),
-        *_disks(config.disks),
+        *_agent(wiring, accelerator),
+        *_disks(config.disks, accelerator),
         *_shares(config.shares),
     ]
 
@@ -123,17 +123,22 @@ def _console_and_monitor(wiring: Wiring) -> list[str]:
     ]
 
 
-def _agent(wiring: Wiring) -> list[str]:
+def _notified(accelerator: Accelerator) -> str:
+    """An option of virtio devices. An emulated processor does itself what it asks for: a thread would have to wake."""
+    return ",ioeventfd=off" if accelerator.emulated else ""
+
+
+def _agent(wiring: Wiring, accelerator: Accelerator) -> list[str]:
     return [
-        *("-device", "virtio-serial-pci,id=serial0,max_ports=2"),
+        *("-device", f"virtio-serial-pci,id=serial0,max_ports=2{_notified(accelerator)}"),
         *("-chardev", f"socket,id=agent,fd={wiring.agent}"),
         *("-device", f"virtserialport,bus=serial0.0,chardev=agent,name={AGENT_PORT}"),
     ]
 
 
-def _disks(disks: tuple[Disk, ...]) -> list[str]:
+def _disks(disks: tuple[Disk, ...], accelerator: Accelerator) -> list[str]:
     """One virtio-scsi controller, LUN by LUN, as disks are addressed under Hyper-V too."""
-    arguments = ["-device", "virtio-scsi-pci,id=scsi0,num_queues=1"]
+    arguments = ["-device", f"virtio-scsi-pci,id=scsi0,num_queues=1{_notified(accelerator)}"]
     for lun, disk in enumerate(disks):
         node = {
             "node-name": f"disk{lun}",
