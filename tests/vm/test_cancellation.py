@@ -43,7 +43,7 @@ def test_cancelling_a_task_of_asyncio_leaves_nothing(busybox_image, data_directo
 
 
 RUN = "propolis.run(sys.argv[1], ['sleep', '1000'])"
-START = "propolis.Machine.start(sys.argv[1], ['sleep', '1000']).__exit__(None, None, None)"
+START = "machine = propolis.Machine.start(sys.argv[1], ['sleep', '1000']); machine.wait(3600)"
 STOP = (
     "machine = propolis.Machine.start(sys.argv[1], ['sh', '-c', 'trap \"\" TERM; while :; do sleep 1; done']);"
     "print('up', flush=True); machine.wait(3600)"
