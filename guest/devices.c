@@ -10,19 +10,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "console.h"
+#include "wire.h"
 
+#ifndef SYSFS
+#define SYSFS "/sys" /* tests make up another */
+#endif
 #define WAIT_MS 10000
-#define BLOCK "/sys/class/block"
-#define PORTS "/sys/class/virtio-ports"
-#define HOSTS "/sys/class/scsi_host"
-#define SCAN_MODE "/sys/module/scsi_mod/parameters/scan"
+#define BLOCK SYSFS "/class/block"
+#define PORTS SYSFS "/class/virtio-ports"
+#define HOSTS SYSFS "/class/scsi_host"
+#define SCAN_MODE SYSFS "/module/scsi_mod/parameters/scan"
 #define MOST_HOSTS 32
+#define VIRTIO SYSFS "/bus/virtio/devices"
+#define VIRTIO_ID_VSOCK 19
+
+static const char *const controllers[] = {WIRE_SCSI_CONTROLLERS};
+#define CONTROLLERS ((unsigned)(sizeof controllers / sizeof *controllers))
 
 struct disk {
+    unsigned controller;  /* SCSI: its place among `controllers`, CONTROLLERS when it is none of them */
     unsigned host, lun;   /* SCSI */
     char address[96];     /* virtio-blk: where it sits on the bus */
     char name[32];
@@ -45,8 +56,7 @@ void devices_close(void)
     events_fd = -1;
 }
 
-/* Sleeps until the kernel reports something new; false when the time is up. */
-static bool wait_event(uint64_t deadline)
+bool devices_wait(uint64_t deadline)
 {
     char event[4096];
     uint64_t now = now_ms();
@@ -56,6 +66,22 @@ static bool wait_event(uint64_t deadline)
     while (recv(events_fd, event, sizeof event, 0) > 0 || errno == ENOBUFS)
         errno = 0;
     return true;
+}
+
+/* The place of a disk's controller among ours; `address` is .../<controller>/host0/target0:0:0/0:0:0:0. */
+static unsigned find_controller(const char *address)
+{
+    const char *end = address + strlen(address), *start = end;
+    for (int level = 0; level < 4 && start > address; level++) {
+        end = start;
+        while (start > address && *--start != '/') {
+        }
+    }
+    unsigned place = 0;
+    size_t length = (size_t)(end - start);
+    while (place < CONTROLLERS && (length != strlen(controllers[place]) + 1 || strncasecmp(start + 1, controllers[place], length - 1) != 0))
+        place++;
+    return place;
 }
 
 /* Fills in the address of the block device `name`; false when it is no disk of ours. */
@@ -73,6 +99,7 @@ static bool describe(const char *name, struct disk *disk)
     disk->scsi = sscanf(base, "%u:%u:%u:%u", &disk->host, &channel, &target, &disk->lun) == 4;
     if (disk->scsi) {
         disk->lun &= 0x3fff; /* from 256 on the kernel shows the flat addressing bit */
+        disk->controller = find_controller(real);
         return channel == 0 && target == 0 && strncmp(name, "sd", 2) == 0;
     }
     if (strncmp(base, "virtio", 6) != 0)
@@ -90,6 +117,8 @@ static int compare(const void *left, const void *right)
         return a->scsi ? -1 : 1;
     if (!a->scsi)
         return strcmp(a->address, b->address);
+    if (a->controller != b->controller)
+        return a->controller < b->controller ? -1 : 1;
     if (a->host != b->host)
         return a->host < b->host ? -1 : 1;
     return (a->lun > b->lun) - (a->lun < b->lun);
@@ -109,10 +138,24 @@ static int scan(struct disk *disks, int most)
     return found;
 }
 
+/* How many disks of our controllers there are from the first one on, without a gap: each is filled before the next. */
+static int count_filled(const struct disk *disks, int found)
+{
+    int have = 0;
+    while (have < found && disks[have].scsi && disks[have].controller == (unsigned)have / WIRE_SCSI_LUNS &&
+           disks[have].lun == (unsigned)have % WIRE_SCSI_LUNS)
+        have++;
+    return have;
+}
+
 /* The first of `count` disks that belong together among `found` sorted ones, or NULL; `have` is how many are there. */
 static const struct disk *choose(const struct disk *disks, int found, int count, int *have)
 {
     *have = 0;
+    if (found > 0 && disks[0].scsi && disks[0].controller < CONTROLLERS) {
+        *have = count_filled(disks, found);
+        return *have >= count ? disks : NULL;
+    }
     if (found > 0 && !disks[0].scsi) {
         *have = found;
         return found == count ? disks : NULL;
@@ -180,13 +223,13 @@ void devices_disks(char (*paths)[DEVICES_PATH], int count)
     const struct disk *chosen;
     int have;
     while ((chosen = choose(disks, look(disks, 2 * DEVICES_LAYERS), count, &have)) == NULL)
-        if (!wait_event(deadline))
+        if (!devices_wait(deadline))
             die("only %d of %d disks appeared within %d s: a driver or a disk is missing", have, count, WAIT_MS / 1000);
     for (int i = 0; i < count; i++)
         snprintf(paths[i], DEVICES_PATH, "/dev/%s", chosen[i].name);
 }
 
-static bool find_port(const char *name, char path[DEVICES_PATH])
+bool devices_port(const char *name, char path[DEVICES_PATH])
 {
     bool found = false;
     DIR *directory = opendir(PORTS);
@@ -205,10 +248,52 @@ static bool find_port(const char *name, char path[DEVICES_PATH])
     return found;
 }
 
-void devices_port(const char *name, char path[DEVICES_PATH])
+/* Whether a directory has an entry that `fits`. */
+static bool has_entry(const char *path, bool (*fits)(const char *name))
 {
-    uint64_t deadline = now_ms() + WAIT_MS;
-    while (!find_port(name, path))
-        if (!wait_event(deadline))
-            die("the port %s did not appear within %d s: a driver or the device is missing", name, WAIT_MS / 1000);
+    bool found = false;
+    DIR *directory = opendir(path);
+    if (directory == NULL)
+        return false;
+    for (struct dirent *entry; !found && (entry = readdir(directory)) != NULL;)
+        found = entry->d_name[0] != '.' && fits(entry->d_name);
+    closedir(directory);
+    return found;
+}
+
+static bool is_any(const char *name)
+{
+    (void)name;
+    return true;
+}
+
+static bool is_vmbus(const char *name)
+{
+    return strncasecmp(name, "VMBUS:", 6) == 0 || strncmp(name, "MSFT1000:", 9) == 0;
+}
+
+static bool is_virtio_vsock(const char *name)
+{
+    char path[PATH_MAX];
+    unsigned id = 0;
+    snprintf(path, sizeof path, VIRTIO "/%s/device", name);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    bool read = fscanf(file, "%x", &id) == 1;
+    fclose(file);
+    return read && id == VIRTIO_ID_VSOCK;
+}
+
+bool devices_vmbus(void)
+{
+    static int known = -1;
+    if (known < 0)
+        known = has_entry(SYSFS "/bus/vmbus/devices", is_any) || has_entry(SYSFS "/bus/acpi/devices", is_vmbus);
+    return known > 0;
+}
+
+bool devices_vsock(void)
+{
+    return devices_vmbus() || has_entry(VIRTIO, is_virtio_vsock);
 }

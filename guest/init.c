@@ -99,6 +99,8 @@ int main(void)
     int layers = count_layers();
     devices_open();
     modules_load("/modules/load");
+    if (devices_vmbus())
+        modules_load("/modules/load.hyperv");
     mount_disks(layers);
     stamps.disks = now_ms();
     read_config(layers);

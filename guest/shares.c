@@ -12,7 +12,10 @@
 #include <unistd.h>
 
 #include "console.h"
+#include "devices.h"
 #include "modules.h"
+#include "vsock.h"
+#include "wire.h"
 
 #define PLACE "/f"
 #define MS_RDONLY 1
@@ -21,7 +24,9 @@
 #define MS_REMOUNT 32
 #define MS_BIND 4096
 /* mmap of shared files works; everything else goes to the host at once, so that both sides see the same. */
-#define OPTIONS "trans=virtio,version=9p2000.L,msize=524288,cache=mmap"
+#define COMMON "version=9p2000.L,cache=mmap"
+#define HYPERV_SIZE 65536 /* of a message, and of each of the socket's buffers */
+#define HYPERV_WAIT_MS 5000
 
 int mount(const char *, const char *, const char *, unsigned long, const void *);
 
@@ -32,6 +37,26 @@ static bool is(const struct spec_mount *mount, const char *type)
     return strcmp(mount->type, type) == 0;
 }
 
+/* Hyper-V serves all shares at one port, each mount over a connection of its own, told apart by the name attached to. */
+static int mount_over_vsock(const char *tag, const char *place, unsigned long flags)
+{
+    char options[256];
+    int fd = vsock_dial(WIRE_SHARE_PORT, HYPERV_SIZE, now_ms() + HYPERV_WAIT_MS);
+    if (fd < 0)
+        die_errno("cannot reach the host's shares at vsock port %d", WIRE_SHARE_PORT);
+    snprintf(options, sizeof options, "trans=fd,rfdno=%d,wfdno=%d,msize=%d,aname=%s," COMMON, fd, fd, HYPERV_SIZE, tag);
+    int result = mount(tag, place, "9p", flags, options);
+    int saved = errno;
+    close(fd); /* the mount holds it by itself */
+    errno = saved;
+    return result;
+}
+
+static int mount_over_virtio(const char *tag, const char *place, unsigned long flags)
+{
+    return mount(tag, place, "9p", flags, "trans=virtio,msize=524288," COMMON);
+}
+
 /* The mount of one share, once, at its place in the initramfs. */
 static void reach(const char *tag, bool read_only, char place[PATH_MAX])
 {
@@ -39,7 +64,8 @@ static void reach(const char *tag, bool read_only, char place[PATH_MAX])
     mkdir(PLACE, 0700);
     if (mkdir(place, 0700) != 0 && errno == EEXIST)
         return;
-    if (mount(tag, place, "9p", MS_NODEV | (read_only ? MS_RDONLY : 0UL), OPTIONS) != 0)
+    unsigned long flags = MS_NODEV | (read_only ? MS_RDONLY : 0UL);
+    if ((devices_vmbus() ? mount_over_vsock : mount_over_virtio)(tag, place, flags) != 0)
         die_errno("cannot mount the share %s", tag);
 }
 
@@ -53,7 +79,7 @@ void shares_open(const struct spec *spec)
         if (is(wanted, "tmpfs"))
             continue;
         if (!loaded)
-            modules_load("/modules/load.shares");
+            modules_load(devices_vmbus() ? "/modules/load.hyperv-shares" : "/modules/load.shares");
         loaded = true;
         const char *file = strchr(wanted->source, '/');
         snprintf(tag, sizeof tag, "%.*s", (int)(file != NULL ? file - wanted->source : 64), wanted->source);

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* Opens the agent's port and waits, bounded, until the host listens at it; returns a blocking descriptor. */
+/* Opens the agent's virtio-serial port, or dials the host over vsock, as the machine has it; returns a blocking descriptor. */
 int transport_open(void);
 
 /* Sends the first bytes; the host may still be busy connecting, so this waits, bounded. Then nothing blocks any more. */

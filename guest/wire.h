@@ -3,6 +3,14 @@
 #define PROPOLIS_WIRE_H
 
 #define WIRE_PORT_NAME "propolis.agent.0"
+#define WIRE_VSOCK_PORT 1024
+#define WIRE_SHARE_PORT 564
+#define WIRE_SCSI_LUNS 64
+#define WIRE_SCSI_CONTROLLERS \
+    "df6d0690-79e5-55b6-a5ec-c1e2f77f580a", \
+    "0110f83b-de10-5172-a266-78bca56bf50a", \
+    "b5d2d8d4-3a75-51bf-945b-3444dc6b8579", \
+    "305891a9-b251-5dfe-91a2-c25d9212275b"
 #define WIRE_HEADER_SIZE 12
 #define WIRE_GENERATION 1
 #define WIRE_MAX_PAYLOAD 65536

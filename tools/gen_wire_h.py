@@ -32,6 +32,8 @@ LIMITS = (
     "DRAIN_LIMIT_MS",
     "MAX_GRACE_MS",
 )
+ADDRESSES = ("VSOCK_PORT", "SHARE_PORT", "SCSI_LUNS")
+"""Not of the schema: where the stream and the devices are, not what the stream carries."""
 
 
 def header() -> str:
@@ -42,6 +44,9 @@ def header() -> str:
         "#define PROPOLIS_WIRE_H",
         "",
         f'#define WIRE_PORT_NAME "{wire.PORT_NAME}"',
+        *(f"#define WIRE_{name} {getattr(wire, name)}" for name in ADDRESSES),
+        "#define WIRE_SCSI_CONTROLLERS \\",
+        ", \\\n".join(f'    "{name}"' for name in wire.SCSI_CONTROLLERS),
         f"#define WIRE_HEADER_SIZE {wire.HEADER.size}",
         *(f"#define WIRE_{name} {getattr(wire, name)}" for name in LIMITS),
     ]

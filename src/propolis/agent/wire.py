@@ -37,6 +37,21 @@ GENERATION = 1
 PORT_NAME = "propolis.agent.0"
 """The name of the virtio-serial port."""
 
+# Where else a guest finds what is its own. The host says none of it in frames, so no generation contains it.
+VSOCK_PORT = 1024
+"""Where the host listens for the agent if there is AF_VSOCK instead of virtio-serial. Guests dial, hosts listen."""
+SHARE_PORT = 564
+"""The vsock port of Hyper-V's 9P server, which tells shares apart by the name that is attached to: the share's tag."""
+SCSI_CONTROLLERS = (
+    "df6d0690-79e5-55b6-a5ec-c1e2f77f580a",
+    "0110f83b-de10-5172-a266-78bca56bf50a",
+    "b5d2d8d4-3a75-51bf-945b-3444dc6b8579",
+    "305891a9-b251-5dfe-91a2-c25d9212275b",
+)
+"""VMBus instances of a Hyper-V machine's disk controllers, in the order in which its disks fill them."""
+SCSI_LUNS = 64
+"""Disks of one such controller."""
+
 HEADER = struct.Struct("<IBBHI")
 """Payload length, type, flags, zero, stream."""
 
