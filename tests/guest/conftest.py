@@ -30,7 +30,7 @@ def compiled(tmp_path_factory):
         pytest.skip("the guest's C code runs on Linux only")
     folder = tmp_path_factory.mktemp("guest")
 
-    def build(name, *sources):
+    def build(name, *sources, defines=()):
         target = folder / name
         files = [str(ROOT / "tests/guest" / f"{name}.c"), *(str(ROOT / "guest" / source) for source in sources)]
         command = [
@@ -41,6 +41,7 @@ def compiled(tmp_path_factory):
             "-target",
             f"{platform.machine()}-linux-musl",
             *FLAGS,
+            *(f"-D{define}" for define in defines),
             f"-I{ROOT / 'guest'}",
         ]
         subprocess.run([*command, "-o", str(target), *files], check=True)

@@ -25,7 +25,10 @@ from propolis.machine.copying import copy_in, copy_out
 from trees import walk
 
 ROOT = Path(__file__).resolve().parents[2]
-BOOT = ["init", "console", "transport", "devices", "mounts", "modules", "shares", "identity", "harden", "clock"]
+BOOT = [
+    *("init", "console", "transport", "vsock", "devices", "mounts", "modules", "shares"),
+    *("identity", "harden", "clock"),
+]
 LIMITS = "umask; ulimit -n; grep CapBnd /proc/self/status"
 BAD_DOCUMENTS = (b"{}", b"[", b'{"cmd":[]}', b'{"cmd":["x"],"rlimits":[[1,2]]}', b"\xff" * 1000)
 SEED = ROOT / "tests" / "fuzz" / "guest" / "corpus" / "archive" / "all"
