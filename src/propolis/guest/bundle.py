@@ -1,7 +1,7 @@
 """A kernel made ready: a directory in the cache that holds all a guest needs of one kernel.
 
     <release>-<origin>/   kernel        the image, decompressed where that boots faster
-                          modules.cpio  the needed modules and their load order, an initramfs part
+                          modules.cpio  the needed modules and lists of their load order, an initramfs part
                           bundle.json   what it is; written like the rest before the directory takes its name
 
 Bundles never change; one whose origin has changed is made anew beside the old one. Knows nothing of where kernels come
@@ -16,19 +16,20 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from propolis.errors import KernelUnsuitable
 from propolis.guest import cpio
+from propolis.guest.features import Ability
 from propolis.host import system
 from propolis.host.files import STAGE_PREFIX as STAGE_PREFIX
 from propolis.host.files import locked, storage_errors
 from propolis.spec import Architecture
 
-VERSION = 3
+VERSION = 4
 """Of the layout and of what is done to image and modules."""
 IMAGE = "kernel"
 MODULES = "modules.cpio"
@@ -60,19 +61,18 @@ class Kernel:
     """The initramfs part with the modules."""
     module_names: tuple[str, ...]
     """In load order; empty when all is built in."""
-    can_share: bool
-    """Whether guests can see directories of the host."""
+    abilities: frozenset[Ability]
+    """What its guests can do beyond what all can."""
     identity: str
     """Hexadecimal SHA-256 over image and modules."""
 
 
-def modules_archive(modules: Mapping[str, bytes], for_shares: Collection[str] = ()) -> bytes:
-    """The initramfs part that holds `modules`, given in load order; `for_shares` are loaded only where need be."""
+def modules_archive(modules: Mapping[str, bytes], lists: Mapping[str, Sequence[str]]) -> bytes:
+    """The initramfs part that holds `modules`, and the files `lists` of their names in the order to load them."""
     members = [cpio.directory("modules")]
     members += [cpio.file(f"modules/{name}.ko", data) for name, data in modules.items()]
-    always = "".join(f"{name}.ko\n" for name in modules if name not in for_shares)
-    seldom = "".join(f"{name}.ko\n" for name in modules if name in for_shares)
-    members += [cpio.file("modules/load", always.encode()), cpio.file("modules/load.shares", seldom.encode())]
+    for name, listed in lists.items():
+        members.append(cpio.file(f"modules/{name}", "".join(f"{module}.ko\n" for module in listed).encode()))
     return cpio.archive(members)
 
 
@@ -91,7 +91,7 @@ def load(directory: Path) -> Kernel | None:
             image=directory / IMAGE,
             modules=directory / MODULES,
             module_names=tuple(document["modules"]),
-            can_share=bool(document["can_share"]),
+            abilities=frozenset(map(Ability, document["abilities"])),
             identity=document["identity"],
         )
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
@@ -127,8 +127,8 @@ def store(
     origin: str,
     image: bytes,
     modules: Mapping[str, bytes],
-    for_shares: Collection[str] = (),
-    can_share: bool = False,
+    lists: Mapping[str, Sequence[str]],
+    abilities: Collection[Ability] = (),
 ) -> Kernel:
     """Write a bundle as `directory`, whole or not at all. The caller holds `exclusive` on its parent.
 
@@ -136,7 +136,7 @@ def store(
         StorageFull: no room on the host.
         DiskError: the cache cannot be written to.
     """
-    archive = modules_archive(modules, for_shares)
+    archive = modules_archive(modules, lists)
     document = {
         "version": VERSION,
         "release": release,
@@ -144,7 +144,7 @@ def store(
         "source": source,
         "origin": origin,
         "modules": list(modules),
-        "can_share": can_share,
+        "abilities": sorted(abilities),
         "identity": hashlib.sha256(hashlib.sha256(image).digest() + hashlib.sha256(archive).digest()).hexdigest(),
     }
     with storage_errors(directory), staged_directory(directory.parent) as staged:

@@ -20,7 +20,6 @@ from propolis.progress import Reporter
 from propolis.spec import Architecture
 
 STEP = "import kernel"
-_WANTED = (*features.MODULES, *features.SHARE_MODULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +35,11 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Drivers:
-    """A kernel's modules in load order, and whether it can share directories, with them or without."""
+    """A kernel's modules, which of them are loaded when, and what it can do, with them or without."""
 
     modules: Mapping[str, bytes]
-    can_share: bool
-
-    @property
-    def for_shares(self) -> frozenset[str]:
-        """Those that only shares need: they come after all the others."""
-        names = list(self.modules)
-        always = max((number + 1 for number, name in enumerate(names) if name in features.MODULES), default=0)
-        return frozenset(names[always:])
+    lists: Mapping[str, Sequence[str]]
+    abilities: frozenset[features.Ability]
 
 
 def import_file(
@@ -105,7 +98,7 @@ def import_package(kernels: Path, architecture: Architecture, reporter: Reporter
                 paths.append(apt.download(part, place, reporter))
             origin = " ".join(f"{part.name} {part.version}" for part in parts)
             reporter.begin(STEP, origin)
-            unpacked = package.read(paths, _WANTED)
+            unpacked = package.read(paths, features.WANTED)
         release = unpacked.release
         config = None if unpacked.config is None else features.parse_config(unpacked.config)
         drivers = _checked(release, architecture, config, unpacked.resolution, unpacked.builtin)
@@ -139,8 +132,8 @@ def _store(directory: Path, architecture: Architecture, found: _Found) -> Kernel
         origin=found.origin,
         image=found.image.data,
         modules=found.drivers.modules,
-        for_shares=found.drivers.for_shares,
-        can_share=found.drivers.can_share,
+        lists=found.drivers.lists,
+        abilities=found.drivers.abilities,
     )
     _prune(kernel)
     return kernel
@@ -155,9 +148,9 @@ def _drivers_of_files(config_path: Path, tree_path: Path | None, release: str, a
     if tree_path is None:
         if config is not None:
             features.check(release, architecture, config, lambda _: False)
-        return _Drivers({}, features.can_share(config, lambda _: config is None))
+        return _Drivers({}, {}, features.abilities(config, lambda _: config is None))
     tree = ModuleTree.scan(tree_path)
-    return _checked(release, architecture, config, resolve(_WANTED, tree.builtin, tree.find), tree.builtin)
+    return _checked(release, architecture, config, resolve(features.WANTED, tree.builtin, tree.find), tree.builtin)
 
 
 def _checked(
@@ -170,16 +163,25 @@ def _checked(
     """The modules in the form that guests load, provided that the kernel can run guests with them."""
     loadable = {*resolution.modules, *builtin}
     features.check(release, architecture, config, lambda name: name in loadable)
-    if incomplete := resolution.missing - set(_WANTED):
+    if incomplete := resolution.missing - set(features.WANTED):
         raise KernelUnsuitable(
             f"the module tree of kernel {release} is incomplete: {', '.join(sorted(incomplete))} not found",
             hint="install the kernel package again, or name another kernel by --kernel",
         )
-    can_share = features.can_share(config, lambda name: name in loadable)
-    if config is None or config.get("MODULE_SIG_FORCE") == "y":
-        return _Drivers(resolution.modules, can_share)
-    # the host vouches for them; the guest would spend two thirds of the loading on verifying signatures
-    return _Drivers({name: elf.without_signature(data) for name, data in resolution.modules.items()}, can_share)
+    modules = resolution.modules
+    if config is not None and config.get("MODULE_SIG_FORCE") != "y":
+        # the host vouches for them; the guest would spend two thirds of the loading on verifying signatures
+        modules = {name: elf.without_signature(data) for name, data in modules.items()}
+    return _Drivers(modules, _lists(resolution), features.abilities(config, lambda name: name in loadable))
+
+
+def _lists(resolution: Resolution) -> dict[str, list[str]]:
+    """The load lists of a guest: what each needs and nobody has loaded before it."""
+    lists: dict[str, list[str]] = {}
+    for file, names, after in features.LISTS:
+        loaded = {name for earlier in after for name in lists[earlier]}
+        lists[file] = [name for name in resolution.closure(names) if name not in loaded]
+    return lists
 
 
 def _prune(kernel: Kernel) -> None:

@@ -29,6 +29,19 @@ class Resolution:
     """Names to uncompressed modules, in load order."""
     missing: frozenset[str] = frozenset()
     """Needed names that were not found and are not built in; nothing that depends on them will load."""
+    needs: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
+    """What each module depends on, directly."""
+
+    def closure(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the modules that `names` are or depend on, in load order."""
+        wanted: set[str] = set()
+        ahead = [elf.normalise(name) for name in names]
+        while ahead:
+            name = ahead.pop()
+            if name in self.modules and name not in wanted:
+                wanted.add(name)
+                ahead += self.needs.get(name, ())
+        return tuple(name for name in self.modules if name in wanted)
 
 
 def module_name(file_name: str) -> str | None:
@@ -54,6 +67,7 @@ def resolve(names: Iterable[str], builtin: frozenset[str], find: Callable[[str],
         KernelUnsuitable: a module is damaged.
     """
     ordered: dict[str, bytes] = {}
+    needs: dict[str, frozenset[str]] = {}
     missing: set[str] = set()
     visited: set[str] = set()
 
@@ -73,11 +87,12 @@ def resolve(names: Iterable[str], builtin: frozenset[str], find: Callable[[str],
             visit(wanted, soft=True)
         for wanted in info.depends:
             visit(wanted)
+        needs[name] = frozenset((*(PROVIDERS.get(wanted, wanted) for wanted in info.soft), *info.depends))
         ordered[name] = module
 
     for name in names:
         visit(elf.normalise(name))
-    return Resolution(ordered, frozenset(missing))
+    return Resolution(ordered, frozenset(missing), needs)
 
 
 @dataclass(frozen=True, slots=True)

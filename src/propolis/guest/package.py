@@ -28,6 +28,7 @@ _LIKELY = frozenset(
             "crc64_rocksoft",
         ),
         *("9pnet", "netfs", "fscache"),
+        *("scsi_transport_fc", "vsock", "ptp", "pps_core"),
         *("crc16", "mbcache", "jbd2", "crc32c_generic", "libcrc32c"),
     }
 )

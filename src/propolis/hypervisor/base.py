@@ -35,6 +35,8 @@ class Capabilities:
     net: tuple[NetEndpointKind, ...] = (NetEndpointKind.NONE,)
     max_shares: int = 0
     """Directories of the host that a machine can see."""
+    vmbus: bool = False
+    """Guests find their devices on Hyper-V's bus, for which not every kernel has drivers."""
     snapshot: bool = False
     pause: bool = False
     hot_plug: bool = False

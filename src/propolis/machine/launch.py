@@ -16,8 +16,9 @@ import anyio.to_thread
 
 from propolis.disk.cache import LayerCache
 from propolis.disk.writable import make_writable
-from propolis.errors import BootFailed, DeadlineExceeded, KernelUnsuitable, MachineError, MachineLost
+from propolis.errors import BootFailed, DeadlineExceeded, MachineError, MachineLost
 from propolis.guest import cmdline
+from propolis.guest.features import demand
 from propolis.guest.initramfs import boot_files
 from propolis.guest.kernel import find_kernel, given_kernel
 from propolis.host import system
@@ -132,13 +133,10 @@ def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[I
             kernel = find_kernel(cache, architecture, reporter)
         else:
             kernel = given_kernel(spec.kernel, cache, architecture, reporter)
-        if any(mount.source for mount in spec.mounts) and not kernel.can_share:
-            raise KernelUnsuitable(
-                f"kernel {kernel.release} cannot show a guest directories of this host, it lacks 9p over virtio",
-                hint="use the distribution's general kernel (linux-image-amd64) or the package propolis-kernel",
-            )
+        shares = any(mount.source for mount in spec.mounts)
+        demand(kernel.release, kernel.abilities, hyperv=backend.capabilities.vmbus, shares=shares)
         vmlinuz, initramfs = boot_files(kernel, initrd=spec.initrd)
-    arguments = cmdline.build(architecture, layers=len(disks))
+    arguments = cmdline.build(architecture, layers=len(disks), hyperv=backend.capabilities.vmbus)
     return image, disks, BootPlan(kernel=vmlinuz, initramfs=initramfs, cmdline=arguments, architecture=architecture)
 
 

@@ -28,6 +28,8 @@ SUITABLE_CONFIG = "\n".join(
 MODULAR_CONFIG = SUITABLE_CONFIG
 for _symbol in ("VIRTIO_PCI", "VIRTIO_CONSOLE", "SCSI_VIRTIO", "BLK_DEV_SD", "EXT4_FS", "OVERLAY_FS"):
     MODULAR_CONFIG = MODULAR_CONFIG.replace(f"CONFIG_{_symbol}=y", f"CONFIG_{_symbol}=m")
+for _symbol in ("9P_FS", "NET_9P_VIRTIO", "NET_9P_FD", "HYPERV", "HYPERV_STORAGE", "HYPERV_VSOCKETS"):
+    MODULAR_CONFIG += f"\nCONFIG_{_symbol}=m"
 
 DEPENDENCIES = {
     "virtio": "depends=virtio_ring",
@@ -42,6 +44,16 @@ DEPENDENCIES = {
     "jbd2": "depends=",
     "crc32c_generic": "alias=crypto-crc32c\0depends=",
     "overlay": "depends=",
+    "9pnet": "depends=",
+    "9p": "depends=9pnet",
+    "9pnet_virtio": "depends=9pnet,virtio_ring,virtio",
+    "9pnet_fd": "depends=9pnet",
+    "hv_vmbus": "depends=",
+    "hv_storvsc": "depends=hv_vmbus,scsi_transport_fc,scsi_mod",
+    "scsi_transport_fc": "depends=scsi_mod",
+    "hv_sock": "depends=hv_vmbus,vsock",
+    "vsock": "depends=",
+    "hv_utils": "depends=hv_vmbus",
     "snd_unneeded": "depends=",
 }
 

@@ -1,6 +1,7 @@
 import pytest
 
 from propolis.guest import bundle
+from propolis.guest.features import Ability
 from propolis.spec import Architecture
 
 
@@ -12,7 +13,9 @@ def _store(directory, image=b"kernel" + bytes(300_000) + b"end"):
         source=bundle.Source.GIVEN,
         origin="/x",
         image=image,
-        modules={"jbd2": b"one", "ext4": b"two"},
+        modules={"jbd2": b"one", "ext4": b"two", "hv_vmbus": b"three"},
+        lists={"load": ["jbd2", "ext4"], "load.hyperv": ["hv_vmbus"]},
+        abilities={Ability.HYPERV},
     )
 
 
@@ -20,7 +23,10 @@ def test_what_was_stored_is_found_again(tmp_path):
     stored = _store(tmp_path / "given-1")
     assert bundle.load(tmp_path / "given-1") == stored
     assert stored.image.read_bytes() == b"kernel" + bytes(300_000) + b"end"
-    assert b"jbd2.ko\next4.ko\n" in stored.modules.read_bytes()
+    assert stored.abilities == {Ability.HYPERV}
+    archive = stored.modules.read_bytes()
+    assert all(part in archive for part in (b"modules/load\0", b"jbd2.ko\next4.ko\n"))
+    assert all(part in archive for part in (b"modules/load.hyperv\0", b"\0hv_vmbus.ko\n"))
 
 
 def test_the_same_content_has_the_same_identity(tmp_path):

@@ -32,6 +32,33 @@ def test_the_installed_kernel_is_made_ready(tmp_path, installed, crafted):
     assert found.module_names.index("jbd2") < found.module_names.index("ext4")
 
 
+def test_modules_that_few_need_are_in_lists_of_their_own(tmp_path, installed):
+    found = _find(tmp_path, installed)
+    assert found.abilities == set(features.Ability)
+    lists = _lists(found)
+    assert set(lists) == {"load", "load.shares", "load.hyperv", "load.hyperv-shares"}
+    assert not [name for name in lists["load"] if name.startswith(("hv_", "9p", "vsock"))]
+    assert lists["load.shares"] == ["9pnet", "9pnet_virtio", "9p"]
+    assert lists["load.hyperv"] == ["hv_vmbus", "scsi_transport_fc", "hv_storvsc", "vsock", "hv_sock", "hv_utils"]
+    assert lists["load.hyperv-shares"] == ["9pnet", "9p", "9pnet_fd"]
+
+
+def test_a_kernel_without_drivers_of_hyperv_is_good_for_other_guests(tmp_path, installed):
+    (installed / "lib/modules/6.1.0-test/kernel/drivers/hv_storvsc.ko").unlink()
+    found = _find(tmp_path, installed)
+    assert found.abilities == {features.Ability.SHARES, features.Ability.HYPERV_SHARES}
+
+
+def _lists(found):
+    archive = found.modules.read_bytes()
+    lists = {}
+    for name in (b"load", b"load.shares", b"load.hyperv", b"load.hyperv-shares"):
+        start = archive.index(b"modules/" + name + b"\0")
+        content = archive[start + len(name) + 8 : archive.index(b"07070", start)]
+        lists[name.decode()] = content.strip(b"\0").decode().replace(".ko", "").split()
+    return lists
+
+
 @pytest.mark.parametrize(("setting", "kept"), [("", False), ("CONFIG_MODULE_SIG_FORCE=y\n", True)])
 def test_signatures_stay_only_where_the_kernel_insists(tmp_path, installed, setting, kept):
     signature = b"PKCS7" + bytes(8) + (5).to_bytes(4, "big") + b"~Module signature appended~\n"

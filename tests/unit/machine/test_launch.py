@@ -2,12 +2,14 @@
 
 import contextlib
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import anyio
 import pytest
 
-from propolis.errors import BackendError, BootFailed, CommandNotFound, MachineLost, NameInUse
+from propolis.errors import BackendError, BootFailed, CommandNotFound, KernelUnsuitable, MachineLost, NameInUse
+from propolis.guest.features import Ability
 from propolis.hypervisor import registry
 from propolis.image import layers
 from propolis.machine import launch as module
@@ -33,7 +35,8 @@ def place(tmp_path, monkeypatch):
     write_layout(tmp_path / "image", [{"bin/init": File(mode=0o755)}], config={"Cmd": ["/bin/init"]})
     for name in ("kernel", "initramfs"):
         (tmp_path / name).write_bytes(b"x")
-    monkeypatch.setattr(module, "find_kernel", lambda *_: None)
+    kernel = SimpleNamespace(release="6.1", abilities=frozenset(Ability) - {Ability.HYPERV})
+    monkeypatch.setattr(module, "find_kernel", lambda *_: kernel)
     monkeypatch.setattr(module, "boot_files", lambda *_, **__: (tmp_path / "kernel", tmp_path / "initramfs"))
     return SimpleNamespace(image=f"oci:{tmp_path / 'image'}", machines=tmp_path / "data" / "machines")
 
@@ -118,6 +121,14 @@ async def test_a_backend_that_refuses_leaves_nothing(place, backend, monkeypatch
     with pytest.raises(BackendError, match="no"):
         await with_guest(backend, serving(), lambda: arun(place.image))
     assert is_clean(place, backend)
+
+
+async def test_a_kernel_without_drivers_for_the_backend_is_refused_before_anything_is_made(place, backend):
+    backend.capabilities = replace(backend.capabilities, vmbus=True)
+    with pytest.raises(KernelUnsuitable, match=r"kernel 6\.1 cannot run guests of Hyper-V"):
+        await with_guest(backend, serving(), lambda: arun(place.image))
+    assert is_clean(place, backend)
+    assert not backend.machines
 
 
 async def test_a_command_that_is_not_there_leaves_nothing(place, backend):
