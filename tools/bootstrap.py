@@ -29,6 +29,7 @@ TEST_PACKAGES = RUN_PACKAGES | {
     "clang": "/usr/bin/clang",
     "cpio": "/usr/bin/cpio",
     "cryptsetup-bin": "/sbin/veritysetup",
+    "diod": "/usr/sbin/diod",
     "e2fsprogs": "/sbin/e2fsck",
     "erofs-utils": "/usr/bin/mkfs.erofs",
     "kmod": "/sbin/modprobe",
