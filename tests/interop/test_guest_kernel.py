@@ -117,6 +117,30 @@ def test_depmod_finds_the_same_dependencies(indexed):
         assert needs[name] <= set(order[:position])
 
 
+def test_the_distributions_kernel_can_all(downloaded):
+    assert downloaded[0].abilities == set(features.Ability)
+
+
+@_needs("depmod")
+def test_every_list_is_complete_after_those_before_it(indexed, downloaded):
+    """What depmod says that a module needs is in its list ahead of it, or in one that has been loaded by then."""
+    needs = {}
+    for line in (indexed / "modules.dep").read_text().splitlines():
+        module, _, dependencies = line.partition(":")
+        needs[_name(module)] = {_name(path) for path in dependencies.split()}
+    archive = downloaded[0].modules.read_bytes()
+    lists = {}
+    for file, names, after in features.LISTS:
+        content = archive[archive.index(f"modules/{file}\0".encode()) :].partition(b"\0")[2].lstrip(b"\0")
+        lists[file] = [line.removesuffix(".ko") for line in content[: content.index(b"07070")].decode().split()]
+        loaded = {name for earlier in after for name in lists[earlier]}
+        assert loaded.isdisjoint(lists[file])
+        for name in lists[file]:
+            assert needs[name] <= loaded, (file, name)
+            loaded.add(name)
+        assert set(names) <= loaded
+
+
 @_needs("depmod", "modprobe")
 def test_modprobe_would_load_the_same_modules(tree, indexed):
     theirs = set()
@@ -142,7 +166,7 @@ def test_cpio_lists_what_we_wrote(downloaded):
             file.seek(_next_archive(path.read_bytes(), file.tell()))
     names = [fields[-1] for fields in listing]
     assert names[0] == "modules"
-    assert [f"modules/{name}.ko" for name in downloaded[0].module_names] == names[1:-10]
+    assert [f"modules/{name}.ko" for name in downloaded[0].module_names] == names[1:-12]
     modes = {fields[-1]: fields[0] for fields in listing}
     assert modes["init"] == "-rwxr-xr-x"
     assert modes["dev/console"] == "crw-------"

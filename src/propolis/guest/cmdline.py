@@ -20,15 +20,7 @@ _OPTIONS = (
     "scsi_mod.scan=manual",
 )
 
-_HYPERV_OPTIONS = (
-    # there is room for one way from a guest to its host; where virtio's is built in, it would be there before Hyper-V's
-    "initcall_blacklist=virtio_vsock_init",
-    # the host's time after it has slept: its samples count even when it does not ask for them to be taken over
-    "hv_utils.timesync_implicit=1",
-)
 
-
-def build(architecture: Architecture, *, layers: int, hyperv: bool = False) -> str:
+def build(architecture: Architecture, *, layers: int) -> str:
     """The command line of a guest whose first `layers` disks are image layers and whose next one is its own."""
-    options = (*_OPTIONS, *(_HYPERV_OPTIONS if hyperv else ()))
-    return " ".join((f"console={_CONSOLE[architecture]}", *options, f"propolis.layers={layers}"))
+    return " ".join((f"console={_CONSOLE[architecture]}", *_OPTIONS, f"propolis.layers={layers}"))

@@ -17,8 +17,7 @@ import anyio.to_thread
 from propolis.disk.cache import LayerCache
 from propolis.disk.writable import make_writable
 from propolis.errors import BootFailed, DeadlineExceeded, MachineError, MachineLost
-from propolis.guest import cmdline
-from propolis.guest.features import demand
+from propolis.guest import cmdline, features
 from propolis.guest.initramfs import boot_files
 from propolis.guest.kernel import find_kernel, given_kernel
 from propolis.host import system
@@ -134,9 +133,9 @@ def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[I
         else:
             kernel = given_kernel(spec.kernel, cache, architecture, reporter)
         shares = any(mount.source for mount in spec.mounts)
-        demand(kernel.release, kernel.abilities, hyperv=backend.capabilities.vmbus, shares=shares)
+        features.demand(kernel.release, kernel.abilities, hyperv=backend.capabilities.vmbus, shares=shares)
         vmlinuz, initramfs = boot_files(kernel, initrd=spec.initrd)
-    arguments = cmdline.build(architecture, layers=len(disks), hyperv=backend.capabilities.vmbus)
+    arguments = cmdline.build(architecture, layers=len(disks))
     return image, disks, BootPlan(kernel=vmlinuz, initramfs=initramfs, cmdline=arguments, architecture=architecture)
 
 

@@ -3,7 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from propolis.agent import wire
+from propolis.hypervisor.qemu import argv
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -21,6 +24,17 @@ def test_schema_names_every_frame_and_its_number():
         kind.name: kind.value for kind in wire.FrameType
     }
     assert set(wire.PAYLOADS) == set(wire.FrameType)
+
+
+def test_the_guest_looks_for_its_port_where_qemu_has_it():
+    assert argv.AGENT_PORT == wire.PORT_NAME
+
+
+def test_the_guest_looks_for_its_devices_where_hyperv_has_them():
+    document = pytest.importorskip("propolis.hypervisor.hyperv.document", reason="not there yet")
+    channel = pytest.importorskip("propolis.hypervisor.hyperv.channel", reason="not there yet")
+    assert (document.CONTROLLERS, document.LUNS) == (wire.SCSI_CONTROLLERS, wire.SCSI_LUNS)
+    assert (document.SHARE_PORT, channel.AGENT_PORT) == (wire.SHARE_PORT, wire.VSOCK_PORT)
 
 
 def test_header_is_twelve_bytes_in_little_endian():
