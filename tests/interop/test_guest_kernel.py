@@ -131,8 +131,10 @@ def test_every_list_is_complete_after_those_before_it(indexed, downloaded):
     archive = downloaded[0].modules.read_bytes()
     lists = {}
     for file, names, after in features.LISTS:
-        content = archive[archive.index(f"modules/{file}\0".encode()) :].partition(b"\0")[2].lstrip(b"\0")
-        lists[file] = [line.removesuffix(".ko") for line in content[: content.index(b"07070")].decode().split()]
+        content = archive[archive.index(f"modules/{file}\0".encode()) :].partition(b"\0")[2]
+        lists[file] = [
+            line.removesuffix(".ko") for line in content[: content.index(b"07070")].strip(b"\0").decode().split()
+        ]
         loaded = {name for earlier in after for name in lists[earlier]}
         assert loaded.isdisjoint(lists[file])
         for name in lists[file]:
