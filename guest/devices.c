@@ -68,18 +68,17 @@ bool devices_wait(uint64_t deadline)
     return true;
 }
 
-/* The place of a disk's controller among ours; `address` is .../<controller>/host0/target0:0:0/0:0:0:0. */
-static unsigned find_controller(const char *address)
+/* The place of a disk's controller among ours. `address` is .../<controller>/host0/target0:0:0/0:0:0:0; it is cut. */
+static unsigned find_controller(char *address)
 {
-    const char *end = address + strlen(address), *start = end;
-    for (int level = 0; level < 4 && start > address; level++) {
-        end = start;
-        while (start > address && *--start != '/') {
-        }
+    for (int level = 0; level < 3; level++) {
+        char *slash = strrchr(address, '/');
+        if (slash != NULL)
+            *slash = '\0';
     }
+    const char *slash = strrchr(address, '/');
     unsigned place = 0;
-    size_t length = (size_t)(end - start);
-    while (place < CONTROLLERS && (length != strlen(controllers[place]) + 1 || strncasecmp(start + 1, controllers[place], length - 1) != 0))
+    while (place < CONTROLLERS && (slash == NULL || strcasecmp(slash + 1, controllers[place]) != 0))
         place++;
     return place;
 }
