@@ -109,14 +109,15 @@ static int open_port(void)
         DIR *directory = opendir("/sys/class/virtio-ports");
         for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
             char name[128], path[300];
-            if (read_line(name, sizeof name, "/sys/class/virtio-ports/%s/name", entry->d_name) && strcmp(name, WIRE_PORT_NAME) == 0) {
-                snprintf(path, sizeof path, "/dev/%s", entry->d_name);
-                int fd = open(path, O_RDWR | O_CLOEXEC);
-                if (fd < 0)
-                    fail(path);
-                closedir(directory);
-                return fd;
-            }
+            read_line(name, sizeof name, "/sys/class/virtio-ports/%s/name", entry->d_name);
+            if (strcmp(name, WIRE_PORT_NAME) != 0)
+                continue;
+            snprintf(path, sizeof path, "/dev/%s", entry->d_name);
+            int fd = open(path, O_RDWR | O_CLOEXEC);
+            if (fd < 0)
+                fail(path);
+            closedir(directory);
+            return fd;
         }
         if (directory != NULL)
             closedir(directory);
@@ -281,7 +282,8 @@ static void serve_shares(int listener)
             fail("socketpair");
         if (fork() == 0) {
             snprintf(number, sizeof number, "%d", pair[1]);
-            execl("/usr/sbin/diod", "diod", "-f", "-n", "-c", "/dev/null", "-L", "stderr", "-e", EXPORTS, "-r", number, "-w", number, NULL);
+            execl("/usr/sbin/diod", "diod", "-f", "-n", "-c", "/dev/null", "-L", "stderr", "-e", EXPORTS,
+                  "-r", number, "-w", number, NULL);
             fail("diod");
         }
         close(pair[1]);
