@@ -7,6 +7,7 @@ leftover from a living one's work (`sweep`). Knows nothing of what the files hol
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -18,6 +19,7 @@ from propolis.errors import DiskError, StorageFull
 from propolis.host import system
 
 STAGE_PREFIX = ".staged-"
+_STAGED = re.compile(rf"{re.escape(STAGE_PREFIX)}.*-[0-9a-f]{{12}}", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -111,7 +113,7 @@ def _directory_lock(path: Path) -> Iterator[bool]:
 def _sweep_directories(parent: Path) -> None:
     for path in parent.glob(f"{STAGE_PREFIX}*"):
         with contextlib.suppress(OSError), _directory_lock(path) as dead:
-            if dead:
+            if dead and _STAGED.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -145,20 +147,27 @@ def storage_errors(target: Path) -> Iterator[None]:
 
 
 def sweep(directory: Path) -> int:
-    """Remove staged files in `directory` whose writer is dead; returns how many. A missing directory has none."""
+    """Remove staged files in `directory` whose writer is dead; returns how many. A missing directory has none.
+
+    What only looks like one, or belongs to somebody else, stays: the directory may be a user's own, or everybody's.
+    """
     removed = 0
     for path in directory.glob(f"{STAGE_PREFIX}*"):
-        try:
-            descriptor = os.open(path, os.O_RDWR)
-        except FileNotFoundError:
-            continue
-        try:
-            if system.lock_file(descriptor, wait=False):
-                path.unlink(missing_ok=True)
-                removed += 1
-        finally:
-            os.close(descriptor)
+        if _STAGED.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            with contextlib.suppress(OSError):
+                removed += _sweep_file(path)
     return removed
+
+
+def _sweep_file(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        dead = system.lock_file(descriptor, wait=False)
+        if dead:
+            path.unlink(missing_ok=True)
+        return dead
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

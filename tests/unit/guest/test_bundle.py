@@ -50,9 +50,9 @@ def test_a_strange_manifest_is_no_bundle(tmp_path, text):
 
 
 def test_what_a_dead_writer_left_is_cleared(tmp_path):
-    (tmp_path / ".staged-dead").mkdir()
+    (tmp_path / ".staged-dead-0123456789ab").mkdir()
     with bundle.exclusive(tmp_path):
-        assert not (tmp_path / ".staged-dead").exists()
+        assert not (tmp_path / ".staged-dead-0123456789ab").exists()
 
 
 def test_a_failure_leaves_nothing(tmp_path):

@@ -68,6 +68,33 @@ def test_a_living_writers_file_is_not_swept_while_it_is_made_nor_while_it_is_ren
     assert not leftovers(tmp_path)
 
 
+def test_what_only_looks_like_a_leftover_stays(tmp_path):
+    token = "0123456789ab"
+    (tmp_path / f"{STAGE_PREFIX}directory-{token}").mkdir()
+    (tmp_path / f"{STAGE_PREFIX}of-somebody").write_text("mine")
+    (tmp_path / "target").write_text("mine")
+    (tmp_path / f"{STAGE_PREFIX}link-{token}").symlink_to("target")
+    before = sorted(tmp_path.iterdir())
+    assert sweep(tmp_path) == 0
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="becoming somebody else needs root")
+def test_leftovers_of_others_are_theirs(tmp_path):
+    """As in /tmp, where everybody's disks may be built."""
+    path = tmp_path / f"{STAGE_PREFIX}disk-0123456789ab"
+    path.write_text("theirs")
+    path.chmod(0o600)
+    program = (
+        "import os, pathlib, sys; from propolis.host.files import sweep\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534); raise SystemExit(sweep(pathlib.Path(sys.argv[1])))"
+    )
+    for directory in [tmp_path, *tmp_path.parents][:-2]:
+        directory.chmod(directory.stat().st_mode | 0o005)
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=True)
+    assert path.exists()
+
+
 @pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, StorageFull), (errno.EROFS, DiskError)])
 def test_storage_faults_say_what_to_do(tmp_path, number, error):
     with pytest.raises(error) as caught, storage_errors(tmp_path / "x"):
