@@ -128,10 +128,31 @@ def test_replacing_directories_over_and_over_takes_no_longer_than_writing_them(t
     assert time.process_time() - started < 5
 
 
+def test_a_long_chain_of_links_to_what_comes_later_takes_no_longer_than_as_many_links(tmp_path):
+    """Each waits for the next: ten seconds, when all that waited was looked through for each."""
+    links = [other(Kind.HARDLINK, b"%d" % number, link=b"%d" % (number + 1)) for number in range(20_000)]
+    started = time.process_time()
+    write(tmp_path / "disk", [*links, file(b"20000", b"x")])
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("apart", [1, 500])
+def test_archives_that_come_back_to_every_directory_are_not_packed_in_vain(tmp_path, monkeypatch, apart):
+    """Whatever the order of the entries, the time is one for each."""
+    monkeypatch.setattr("propolis.disk.ext4.tree.MOST_OBJECTS", 100)
+    items = [file(b"d%d/%d" % (number // apart % 500, number), b"x") for number in range(20_000)]
+    started = time.process_time()
+    disk = write(tmp_path / "disk", items)
+    assert time.process_time() - started < 5
+    monkeypatch.setattr("propolis.disk.ext4.tree.MOST_OBJECTS", 1 << 20)
+    assert write(tmp_path / "objects", items).read_bytes() == disk.read_bytes()
+
+
 @needs_e2fsck
 @pytest.mark.parametrize("seed", range(25))
-def test_hostile_sequences_give_a_sound_disk_or_an_error_of_ours(tmp_path, seed):
+def test_hostile_sequences_give_a_sound_disk_or_an_error_of_ours(tmp_path, seed, monkeypatch):
     chance = random.Random(seed)
+    monkeypatch.setattr("propolis.disk.ext4.tree.MOST_OBJECTS", chance.choice([0, 3, 1000]))
     names = [b"a", b"b", b"c", b"..", b".", b"", b"a/b", b"a/b/c", b"b/a/c", b"\xff" * 255, b"x" * 256]
     items = []
     for _ in range(chance.choice([3, 6, 12])):

@@ -4,12 +4,14 @@ import itertools
 import shutil
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from disks import check, read, write
+from propolis.disk.ext4 import tree
 from propolis.disk.ext4.tree import OPAQUE, ORIGIN
 from propolis.errors import ImageInvalid
 from propolis.tree import Entry, Kind
@@ -178,8 +180,9 @@ def test_the_disk_holds_what_the_model_says(pushed):
         try:
             model = Model(pushed)
         except Impossible:
-            with pytest.raises(ImageInvalid, match="layer it"):
-                write(disk, pushed)
+            for most in (tree.MOST_OBJECTS, 0):
+                with mock.patch.object(tree, "MOST_OBJECTS", most), pytest.raises(ImageInvalid, match="layer it"):
+                    write(disk, pushed)
             return
         write(disk, pushed)
         check(disk)
@@ -196,6 +199,9 @@ def test_the_disk_holds_what_the_model_says(pushed):
                 assert found[path][0].device == thing.entry.device
         again = write(Path(directory) / "again", pushed, cut=777)
         assert again.read_bytes() == disk.read_bytes()
+        with mock.patch.object(tree, "MOST_OBJECTS", 0):  # every directory is packed away between any two entries
+            packed = write(Path(directory) / "packed", pushed)
+        assert packed.read_bytes() == disk.read_bytes()
 
 
 def without_origin(xattrs):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from propolis.disk.checksum import crc32c
 from propolis.disk.ext4 import half_md4
-from propolis.disk.ext4.node import Node
+from propolis.disk.ext4.order import Opened
 from propolis.disk.ext4.structs import (
     BLOCK_SIZE,
     DX_HASH_HALF_MD4,
@@ -41,16 +41,14 @@ _Index = list[tuple[int, int]]
 _pack = dir_entry.pack
 
 
-def build(directory: Node, seed: int, hash_seed: bytes) -> tuple[list[bytes], bool]:
-    """The blocks, and whether they have an index; all inode numbers below are known.
+def build(directory: Opened, seed: int, hash_seed: bytes) -> tuple[list[bytes], bool]:
+    """The blocks, and whether they have an index.
 
     `seed` is the directory inode's checksum seed, `hash_seed` the superblock's.
     """
-    assert directory.children is not None
-    assert directory.parent is not None
     dots: list[_Record] = [
         (directory.ino, b".", FILE_TYPES[S_IFDIR >> 12]),
-        (directory.parent.ino, b"..", FILE_TYPES[S_IFDIR >> 12]),
+        (directory.parent, b"..", FILE_TYPES[S_IFDIR >> 12]),
     ]
     records = [(node.ino, name, FILE_TYPES[node.mode >> 12]) for name, node in directory.children.items()]
     body, fitting = _body(dots + records)

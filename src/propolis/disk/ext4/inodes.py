@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from propolis.disk.checksum import crc32c
 from propolis.disk.ext4 import extents, structs
-from propolis.disk.ext4.node import Node, encode_device, encode_time
+from propolis.disk.ext4.node import Extent, Node, encode_device, encode_time
 from propolis.disk.ext4.structs import (
     BLOCK_SIZE,
     EXT4_EXTENTS_FL,
@@ -66,14 +66,13 @@ def table(nodes: Sequence[Node | None], first: int, seed: int, blocks: InodeBloc
 def _put(made: bytearray, offset: int, node: Node, blocks: InodeBlocks) -> None:
     mode, size, uid, gid, ino = node.mode, node.size, node.uid, node.gid, node.ino
     seconds, extra = encode_time(node.mtime_ns)
-    links = node.links if node.children is None else _directory_links(node)
     if len(node.extents) == 1 and not node.xattrs and ino not in blocks.maps:
         logical, physical, count = node.extents[0]
         flags = EXT4_EXTENTS_FL | EXT4_INDEX_FL if ino in blocks.indexed else EXT4_EXTENTS_FL
         _pack_one_extent(
             made, offset,
             mode, uid & 0xFFFF, size & 0xFFFFFFFF, seconds, seconds, seconds, 0, gid & 0xFFFF,
-            links, count * _SECTORS, flags, 0,
+            node.links, count * _SECTORS, flags, 0,
             EXT_MAGIC, 1, EXTENTS_IN_INODE, 0, 0, logical, count, physical >> 32, physical & 0xFFFFFFFF,
             0, 0, size >> 32, 0,
             0, 0, uid >> 16, gid >> 16, 0, 0,
@@ -86,7 +85,7 @@ def _put(made: bytearray, offset: int, node: Node, blocks: InodeBlocks) -> None:
     structs.inode.pack_into(
         made, offset,
         mode, uid & 0xFFFF, size & 0xFFFFFFFF, seconds, seconds, seconds, 0, gid & 0xFFFF,
-        links, sectors & 0xFFFFFFFF, flags, 0,
+        node.links, sectors & 0xFFFFFFFF, flags, 0,
         block,
         0, attribute_block, size >> 32, 0,
         sectors >> 32, 0, uid >> 16, gid >> 16, 0, 0,
@@ -109,13 +108,12 @@ def _block(node: Node, blocks: InodeBlocks) -> tuple[bytes, int, int]:
     return b"", 0, 0
 
 
-def _directory_links(node: Node) -> int:
-    assert node.children is not None
-    count = 2 + sum([child.children is not None for child in node.children.values()])
+def directory_links(subdirectories: int) -> int:
+    """The link count of a directory."""
+    count = 2 + subdirectories
     return count if count <= structs.EXT4_LINK_MAX else 1  # dir_nlink: too many to count
 
 
-def needs_map(node: Node) -> bool:
-    """Whether i_block alone cannot tell where the node's content lies."""
-    extents_ = node.extents
-    return len(extents_) > 1 or (len(extents_) == 1 and extents_[0][2] > EXT_INIT_MAX_LEN)
+def needs_map(found: Sequence[Extent]) -> bool:
+    """Whether i_block alone cannot tell where content with these extents lies."""
+    return len(found) > 1 or (len(found) == 1 and found[0][2] > EXT_INIT_MAX_LEN)

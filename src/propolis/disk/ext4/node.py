@@ -28,6 +28,7 @@ class Node:
         "links",
         "mode",
         "mtime_ns",
+        "packed",
         "parent",
         "size",
         "uid",
@@ -50,6 +51,8 @@ class Node:
         self.xattrs = _NO_XATTRS
         self.children: dict[bytes, Node] | None = {} if mode & _S_IFMT == S_IFDIR else None
         self.parent: Node | None = None
+        self.packed = 0
+        """Where `Packing` has what is in the directory; 0 when `children` has it."""
         self.whiteout = False
 
     @property

@@ -2,13 +2,15 @@
 
 Later entries replace earlier ones, missing parents are like those of the layers below or made, links stay inside the
 root; whiteouts become what overlayfs reads: a character device 0:0, and `trusted.overlay.opaque`. Of blocks it knows
-only whose are free.
+only which are free. Where there are many entries, directories that the archive has left are packed away.
 """
 
 from collections.abc import Iterator
 from typing import Protocol
 
 from propolis.disk.ext4.node import MAX_ID, Node, is_device, shown
+from propolis.disk.ext4.packing import Packing
+from propolis.disk.ext4.plan import Run
 from propolis.disk.ext4.structs import (
     EXT4_LINK_MAX,
     EXT4_NAME_LEN,
@@ -29,6 +31,8 @@ ORIGIN = b"trusted.overlay.origin"
 """Empty: there may be whiteouts in the directory, so overlayfs has to look even if it lies in one layer alone."""
 _OVERLAY = (b"trusted.overlay.", b"user.overlay.")
 _MOST_LINKS_FOLLOWED = 40
+MOST_OBJECTS = 1 << 15
+"""Entries that are kept as objects before directories are packed away."""
 _FILE, _SYMLINK, _HARDLINK = Kind.FILE, Kind.SYMLINK, Kind.HARDLINK
 _WHITEOUT, _OPAQUE_MARK = Kind.WHITEOUT, Kind.OPAQUE
 _TYPES = (S_IFREG, S_IFDIR, S_IFLNK, 0, S_IFCHR, S_IFBLK, S_IFIFO)
@@ -58,10 +62,15 @@ class Tree:
         self._directories = {b"": base} | {
             name: child for name, child in (base.children or {}).items() if child.children is not None
         }
-        """Every directory by its path, which goes through no symbolic link."""
+        """Every directory that is not packed away, by its path, which goes through no symbolic link."""
+        self.packing = Packing()
+        self._never_packed = set(map(id, self._directories.values()))
+        self._objects = self._opened = 0
+        """Entries that are inodes in memory, and how many of them had been packed away."""
+        self._most_objects = MOST_OBJECTS
         self._late_links: dict[bytes, Entry] = {}
-        self.dropped: list[Node] = []
-        """Inodes that nothing refers to any more; their blocks are free."""
+        self.freed: list[Run] = []
+        """Blocks of inodes that nothing refers to any more."""
         self.copied: dict[bytes, Node] = {}
         """Files of lower layers that links here are to, by path; their content is still to be copied."""
 
@@ -73,6 +82,9 @@ class Tree:
             LayerUnsupported: ext4 cannot hold it.
         """
         kind = entry.kind
+        self._objects += 1
+        if self._objects > self._most_objects:
+            self._pack(entry.path)
         if kind is _WHITEOUT:
             self._whiteout(entry)
             return None
@@ -108,14 +120,39 @@ class Tree:
             ImageInvalid: a target does not exist.
         """
         late, self._late_links = self._late_links, {}
-        while late:
-            # a link to a link that comes later waits for that; links in a circle have no target at all
-            ready = [entry for entry in late.values() if entry.link not in late] or list(late.values())
-            for entry in ready:
-                del late[entry.path]
+        for path in list(late):
+            # a link to another of these waits for that; links in a circle have no target at all
+            waiting: list[Entry] = []
+            while path in late:
+                waiting.append(late.pop(path))
+                path = waiting[-1].link  # noqa: PLW2901 - the way from link to link
+            while waiting:
+                entry = waiting.pop()
                 self._link(entry, self._late_target(entry))
         if OPAQUE in self._base.xattrs:
             self._hide_all()
+
+    def _pack(self, path: bytes) -> None:
+        """Put away every directory but those on the way to `path`, which come next."""
+        above = path.rpartition(b"/")[0].split(b"/")
+        way = {b"/".join(above[:depth]) for depth in range(len(above) + 1)}
+        for at in sorted(self._directories, key=_depth, reverse=True):
+            directory = self._directories[at]
+            if at not in way and id(directory) not in self._never_packed:
+                self.packing.pack(directory)
+                del self._directories[at]
+        self._objects = sum([len(directory.children or ()) for directory in self._directories.values()])
+        if max(self._objects, self._opened) > self._most_objects // 2:
+            self._most_objects *= 2  # an archive in such an order that putting away is in vain
+        self._opened = 0
+
+    def _open(self, directory: Node, path: bytes) -> None:
+        """See that what is in `directory` is in memory."""
+        if directory.packed:
+            count = self.packing.open(directory)
+            self._objects += count
+            self._opened += count
+        self._directories[path] = directory
 
     def _hide_all(self) -> None:
         """What an opaque root means, said of each name: overlayfs merges the roots whatever their attributes are."""
@@ -221,8 +258,9 @@ class Tree:
             gone, at = pending.pop()
             gone.links -= 1
             if gone.links == 0:
-                self.dropped.append(gone)
+                self.freed += [(physical, count) for _, physical, count in gone.extents]
                 if gone.children is not None:
+                    self._open(gone, at)
                     del self._directories[at]
                     pending += [(child, b"%b/%b" % (at, name)) for name, child in gone.children.items()]
 
@@ -280,6 +318,9 @@ class Tree:
         node = self._directories[b"/".join(way)]
         assert node.children is not None
         child = node.children.get(name)
+        if child is not None and child.children is not None:
+            self._open(child, path)
+            return child
         if child is None and not self._is_hidden(path):
             child = self._lower.node(path)
             if child is not None and child.kind == S_IFDIR:
@@ -303,5 +344,23 @@ class Tree:
     def _find(self, path: bytes) -> Node | None:
         """What lies at `path`, not followed if it is a symbolic link itself; None when there is nothing."""
         above, _, name = path.rpartition(b"/")
-        directory = self._directories.get(above)
+        directory = self._directories.get(above) or self._unpacked(above)
         return None if directory is None else (directory.children or {}).get(name)
+
+    def _unpacked(self, path: bytes) -> Node | None:
+        """The directory at `path`, which goes through no symbolic link, if it was packed away."""
+        names = path.split(b"/")
+        for depth in range(1, len(names) + 1):
+            at = b"/".join(names[:depth])
+            if at in self._directories:
+                continue
+            directory = self._directories[b"/".join(names[: depth - 1])]
+            child = (directory.children or {}).get(names[depth - 1])
+            if child is None or child.children is None:
+                return None
+            self._open(child, at)
+        return self._directories[path]
+
+
+def _depth(path: bytes) -> int:
+    return path.count(b"/")

@@ -9,17 +9,18 @@ from collections.abc import Mapping
 from propolis.disk.base import DiskWriter, FileSystemOptions
 from propolis.disk.ext4 import plan
 from propolis.disk.ext4.content import WINDOW, ContentWriter
-from propolis.disk.ext4.metadata import MetadataWriter, number_inodes
+from propolis.disk.ext4.metadata import LOST_FOUND, MetadataWriter
 from propolis.disk.ext4.node import Node, shown
+from propolis.disk.ext4.order import InodeOrder
 from propolis.disk.ext4.stream import BlockStream
-from propolis.disk.ext4.structs import BLOCK_SIZE, EXT4_GOOD_OLD_FIRST_INO, S_IFDIR, S_IFREG
+from propolis.disk.ext4.structs import BLOCK_SIZE, S_IFDIR, S_IFREG
 from propolis.disk.ext4.superblock import identity
 from propolis.disk.ext4.tree import LowerLayers, Tree
 from propolis.errors import ImageInvalid, InvalidArgument, LayerUnsupported
 from propolis.host.memory import collection_paused
 from propolis.tree import Entry
 
-WRITER_VERSION = 2
+WRITER_VERSION = 3
 """Part of every cache key: raise it when the same entries give other bytes."""
 USUAL_MODE = 0o755
 """Of a root that the layer does not mention."""
@@ -115,17 +116,16 @@ class LayerWriter:
         self._tree.finish()
         for path, node in self._tree.copied.items():
             self._copy(path, node)
-        if self._root.children is None or self._root.children.get(b"lost+found") is not self._lost_found:
+        if self._root.children is None or self._root.children.get(LOST_FOUND) is not self._lost_found:
             raise LayerUnsupported(f"{self._what}: lost+found in the root of an ext4 file system must be a directory")
-        nodes = number_inodes(self._root, self._lost_found)
+        order = InodeOrder(self._root, self._lost_found, self._tree.packing)
         metadata = MetadataWriter(self._stream, identity(key, self._options.label), self._what)
-        metadata.write_inode_blocks([self._root, *nodes])
+        metadata.write_inode_blocks(self._root, order)
         if self._options.journal:
             metadata.write_journal(self._options.size or self._stream.block * BLOCK_SIZE)
-        layout = self._layout(EXT4_GOOD_OLD_FIRST_INO - 1 + len(nodes))
-        freed = [(physical, count) for node in self._tree.dropped for _, physical, count in node.extents]
-        used = plan.without([(self._start, self._stream.block - self._start)], freed)
-        metadata.write_tables(layout, self._root, nodes, used)
+        layout = self._layout(order.last)
+        used = plan.without([(self._start, self._stream.block - self._start)], self._tree.freed)
+        metadata.write_tables(layout, self._root, order, used)
         self._stream.finish(layout.blocks, key)
         return layout.blocks * BLOCK_SIZE
 
@@ -207,19 +207,19 @@ def write_writable(
         content.begin(node)
         content.data(memoryview(data))
         content.end()
-    nodes = number_inodes(root, lost_found)
+    order = InodeOrder(root, lost_found)
     metadata = MetadataWriter(stream, identity(key), "the machine's disk")
-    metadata.write_inode_blocks([root, *nodes])
+    metadata.write_inode_blocks(root, order)
     if journal:
         metadata.write_journal(size)
-    metadata.write_tables(layout, root, nodes, [(layout.content, stream.block - layout.content)])
+    metadata.write_tables(layout, root, order, [(layout.content, stream.block - layout.content)])
     stream.finish(layout.blocks, key)
 
 
 def _root() -> tuple[Node, Node]:
     """The root and its lost+found, which e2fsck expects."""
     root, lost_found = Node(S_IFDIR | 0o755), Node(S_IFDIR | 0o700)
-    _attach(root, b"lost+found", lost_found)
+    _attach(root, LOST_FOUND, lost_found)
     return root, lost_found
 
 

@@ -4,18 +4,18 @@ from propolis.disk.checksum import crc32c
 from propolis.disk.ext4 import directory
 from propolis.disk.ext4.half_md4 import hashes
 from propolis.disk.ext4.node import Node
-from propolis.disk.ext4.structs import S_IFDIR, S_IFREG, dir_entry, dx_entry
+from propolis.disk.ext4.order import Opened
+from propolis.disk.ext4.structs import S_IFREG, dir_entry, dx_entry
 
 SEED = bytes(range(16))
 
 
 def made(names):
-    root = Node(S_IFDIR)
-    root.ino, root.parent = 2, root
+    children = {}
     for number, name in enumerate(names):
-        root.children[name] = Node(S_IFREG)
-        root.children[name].ino = 12 + number
-    return directory.build(root, 5, SEED)
+        children[name] = Node(S_IFREG)
+        children[name].ino = 12 + number
+    return directory.build(Opened(2, 2, children, []), 5, SEED)
 
 
 def entries(block):
