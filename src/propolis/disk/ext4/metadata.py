@@ -71,7 +71,8 @@ class MetadataWriter:
         for opened in order:
             self._write_directory(opened)
             for node in opened.new:
-                self._write_own(node, order)
+                if node.link or node.xattrs or (node.extents and node.children is None):
+                    self._write_own(node, order)
         self._stream.commit()
 
     def _write_own(self, node: Node, order: InodeOrder) -> None:

@@ -5,6 +5,7 @@ inodes; nothing of paths, of what is open, or of when to put away.
 """
 
 import struct
+from zlib import compress, decompress
 from collections.abc import Iterator, Mapping
 
 from propolis.disk.ext4.node import Node
@@ -25,6 +26,7 @@ _EXTENT = struct.Struct("<IQI")
 _OBJECT = struct.Struct("<BBI")
 """Place among the inodes that stay as they are."""
 _MOST = 0xFFFFFFFF
+_LEVEL = 1
 
 _Owner = tuple[int, int, int, Mapping[bytes, bytes]]
 """Mode with file type, uid, gid, extended attributes: what many inodes have in common."""
@@ -43,7 +45,7 @@ class Packing:
 
     def pack(self, directory: Node) -> None:
         """Put away what is in `directory`; directories in it should have been put away before."""
-        records = b"".join(self._records(directory.children or {}))
+        records = compress(b"".join(self._records(directory.children or {})), _LEVEL)
         if self._free:
             directory.packed = self._free.pop()
             self._stored[directory.packed] = records
@@ -65,7 +67,7 @@ class Packing:
 
     def children(self, place: int) -> dict[bytes, Node]:
         """What is in the directory that is packed at `place`, which stays as it is."""
-        return dict(self._nodes(self._stored[place]))
+        return dict(self._nodes(decompress(self._stored[place])))
 
     def _records(self, children: Mapping[bytes, Node]) -> Iterator[bytes]:
         owner_of, plain = self._owner, _PLAIN_FILE.pack

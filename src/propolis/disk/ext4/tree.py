@@ -31,7 +31,7 @@ ORIGIN = b"trusted.overlay.origin"
 """Empty: there may be whiteouts in the directory, so overlayfs has to look even if it lies in one layer alone."""
 _OVERLAY = (b"trusted.overlay.", b"user.overlay.")
 _MOST_LINKS_FOLLOWED = 40
-MOST_OBJECTS = 1 << 15
+MOST_OBJECTS = 1 << 16
 """Entries that are kept as objects before directories are packed away."""
 _FILE, _SYMLINK, _HARDLINK = Kind.FILE, Kind.SYMLINK, Kind.HARDLINK
 _WHITEOUT, _OPAQUE_MARK = Kind.WHITEOUT, Kind.OPAQUE
