@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import zoo
 from propolis.disk.cache import LayerCache
 from propolis.image.layers import unpack
 from propolis.image.opening import open_image
 from propolis.image.store import BlobStore
+from propolis.machine.build import build
 from propolis.spec import Architecture, DiskFormat
 from trees import walk
 
@@ -38,6 +40,24 @@ def test_the_stacked_disks_show_what_umoci_unpacks(image, request, tmp_path):
     differing = {path: (ours[path], theirs[path]) for path in ours if ours[path] != theirs[path]}
     assert not differing
     assert len(ours) > 50
+
+
+@pytest.mark.parametrize("layer", [zoo.first_layer, zoo.old_sparse_layer])
+def test_a_layer_of_the_zoo_is_what_gnu_tar_unpacks(layer, tmp_path):
+    tar, disk, theirs = tmp_path / "layer.tar", tmp_path / "disk.raw", tmp_path / "theirs"
+    tar.write_bytes(layer())
+    build(tar, disk)
+    theirs.mkdir()
+    subprocess.run(
+        ["tar", "-xpf", tar, "-C", theirs, "--numeric-owner", "--delay-directory-restore", "--xattrs-include=*"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with mounted(tmp_path / "ours", "-o", "loop,ro", disk):
+        ours = walk(tmp_path / "ours", leave_out=frozenset({"lost+found"}))
+        files = [path.stat() for path in (tmp_path / "ours" / "files").iterdir()]
+    assert ours == walk(theirs)
+    holes = [status for status in files if status.st_size > 512 * status.st_blocks]
+    assert len(holes) >= 3, "sparse files were not kept sparse"
 
 
 @contextlib.contextmanager
