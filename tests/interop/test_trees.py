@@ -49,7 +49,7 @@ def test_a_layer_of_the_zoo_is_what_gnu_tar_unpacks(layer, tmp_path):
     build(tar, disk)
     theirs.mkdir()
     subprocess.run(
-        ["tar", "-xpf", tar, "-C", theirs, "--numeric-owner", "--delay-directory-restore", "--xattrs-include=*"],
+        ["tar", "-xpPf", tar, "-C", theirs, "--numeric-owner", "--delay-directory-restore", "--xattrs-include=*"],
         check=True, capture_output=True,
     )  # fmt: skip
     with mounted(tmp_path / "ours", "-o", "loop,ro", disk):
