@@ -21,4 +21,5 @@ INITIAL = 0xFFFFFFFF
 
 def crc32c(state: int, data: bytes) -> int:
     """Continue `state` (INITIAL at first) over `data`."""
-    return int(_extend(state ^ 0xFFFFFFFF, data)) ^ 0xFFFFFFFF
+    continued: int = _extend(state ^ 0xFFFFFFFF, data)
+    return continued ^ 0xFFFFFFFF

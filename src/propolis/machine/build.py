@@ -144,8 +144,7 @@ def _make(content: Content, target: Path, wish: _Wish, reporter: Reporter) -> Bu
             if wish.verity:
                 disk = tree = opened.enter_context(contextlib.closing(VerityWriter(disk, _VERITY_KEY)))
             with storage_errors(target):
-                what = f"the content of {target.name}"
-                writer = LayerWriter(disk, what=what, lower=below, tree=b"", options=wish.options)
+                writer = LayerWriter(disk, what=content.what, lower=below, tree=b"", options=wish.options)
                 key = content.push(writer)
                 size = writer.finish(key)
     except OSError as error:

@@ -6,7 +6,6 @@ file systems. `tar:` and `rootfs:` in front of a path leave no doubt.
 
 import contextlib
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from propolis.disk.ext4.writer import LayerWriter
 from propolis.disk.merged import push_merged
 from propolis.errors import ImageInvalid, ImageNotFound
 from propolis.host.directories import cache_directory
-from propolis.host.files import stage
+from propolis.host.files import stage, stage_directory, storage_errors
 from propolis.image.layers import unpack, unpack_tar
 from propolis.image.manifest import Layer
 from propolis.image.opening import open_image, probe
@@ -41,6 +40,8 @@ class Content:
 
     name: str
     """What a file may be called that holds it."""
+    what: str
+    """What it is, for messages."""
     push: Callable[[TreeSink], str]
     """Pushes the tree; returns what identifies it."""
     lower: Callable[[], Sequence[Path]] = tuple
@@ -59,13 +60,13 @@ def contents(source: str, flatten: bool, reporter: Reporter) -> Iterator[Sequenc
     """
     path = Path(source.removeprefix(_TAR).removeprefix(_ROOTFS))
     if source.startswith(_ROOTFS) or (_is_path(source) and path.is_dir() and not (path / "oci-layout").exists()):
-        yield [Content(name=path.name, push=lambda sink: push_directory(path, sink, reporter))]
+        yield [Content(name=path.name, what=str(path), push=lambda sink: push_directory(path, sink, reporter))]
     elif source.startswith(_TAR) or (_is_path(source) and path.is_file() and not _holds_image(path)):
         with _tar(path, flatten, reporter) as content:
             yield [content]
     else:
         image = open_image(source, Architecture.X86_64, BlobStore(cache_directory() / "blobs"))
-        yield [_merged(image, reporter)] if flatten else _layers(image, reporter)
+        yield [_merged(source, image, reporter)] if flatten else _layers(image, reporter)
 
 
 def path_of(source: str) -> Path:
@@ -99,14 +100,15 @@ def _tar(path: Path, flatten: bool, reporter: Reporter) -> Iterator[Content]:
         raise ImageNotFound(f"{path} is not a file", hint="name a tar file")
     if not path.stat().st_size:
         raise ImageInvalid(f"{path} is empty", hint="name a tar file; an empty archive has two blocks of zeros")
-    layer = Content(name=path.name.partition(".")[0], push=lambda sink: unpack_tar(path, sink, reporter))
+    layer = Content(
+        name=path.name.partition(".")[0], what=str(path), push=lambda sink: unpack_tar(path, sink, reporter)
+    )
     if not flatten:
         yield layer
         return
     cache = cache_directory()
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as directory:
-        disk = Path(directory) / "layer.raw"
+    with storage_errors(cache), stage_directory(cache / "flatten") as directory:
+        disk = directory / "layer.raw"
 
         def push(sink: TreeSink) -> str:
             with contextlib.closing(Below(tuple)) as below, stage(disk, durable=False) as staged:
@@ -117,10 +119,10 @@ def _tar(path: Path, flatten: bool, reporter: Reporter) -> Iterator[Content]:
             push_merged([disk], sink)
             return digest
 
-        yield Content(name=layer.name, push=push)
+        yield Content(name=layer.name, what=layer.what, push=push)
 
 
-def _merged(image: Image, reporter: Reporter) -> Content:
+def _merged(source: str, image: Image, reporter: Reporter) -> Content:
     disks = layer_disks(image, LayerCache(cache_directory() / "layers"), DiskFormat.RAW, reporter)
     stack = " ".join(layer.diff_id for layer in image.layers)
 
@@ -128,7 +130,7 @@ def _merged(image: Image, reporter: Reporter) -> Content:
         push_merged([disk.path for disk in disks], sink)
         return f"sha256:{hashlib.sha256(stack.encode()).hexdigest()}"
 
-    return Content(name="merged", push=push)
+    return Content(name="merged", what=source, push=push)
 
 
 def _layers(image: Image, reporter: Reporter) -> Sequence[Content]:
@@ -145,6 +147,7 @@ def _layers(image: Image, reporter: Reporter) -> Sequence[Content]:
     return [
         Content(
             name=f"{number + 1:02}-{layer.diff_id.partition(':')[2][:12]}",
+            what=str(layer),
             push=lambda sink, layer=layer: push(layer, sink),  # type: ignore[misc]
             lower=lambda number=number: lower(number),  # type: ignore[misc]
         )

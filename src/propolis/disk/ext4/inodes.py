@@ -24,6 +24,7 @@ from propolis.disk.ext4.structs import (
 )
 
 _SECTORS = BLOCK_SIZE // 512
+_ONE_EXTENT = structs.extent_header.pack(EXT_MAGIC, 1, EXTENTS_IN_INODE, 0, 0)
 _pack_one_extent = structs.inode_one_extent.pack_into
 _pack_u16 = u16.pack_into
 _pack_u64 = u64.pack
@@ -71,12 +72,10 @@ def _put(made: bytearray, offset: int, node: Node, blocks: InodeBlocks) -> None:
         flags = EXT4_EXTENTS_FL | EXT4_INDEX_FL if ino in blocks.indexed else EXT4_EXTENTS_FL
         _pack_one_extent(
             made, offset,
-            mode, uid & 0xFFFF, size & 0xFFFFFFFF, seconds, seconds, seconds, 0, gid & 0xFFFF,
-            node.links, count * _SECTORS, flags, 0,
-            EXT_MAGIC, 1, EXTENTS_IN_INODE, 0, 0, logical, count, physical >> 32, physical & 0xFFFFFFFF,
-            0, 0, size >> 32, 0,
-            0, 0, uid >> 16, gid >> 16, 0, 0,
-            EXTRA_ISIZE, 0, extra, extra, extra, seconds, extra, 0, 0,
+            mode, uid & 0xFFFF, size & 0xFFFFFFFF, seconds, seconds, seconds, gid & 0xFFFF,
+            node.links, count * _SECTORS, flags,
+            _ONE_EXTENT, logical, count, physical >> 32, physical & 0xFFFFFFFF,
+            size >> 32, uid >> 16, gid >> 16, EXTRA_ISIZE, extra, extra, extra, seconds, extra,
         )  # fmt: skip
         return
     block, flags, map_blocks = _block(node, blocks)

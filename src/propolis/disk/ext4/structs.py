@@ -101,8 +101,11 @@ inode = Struct("<HHIIIIIHHIII 60s IIII HHHHHH HH 7I")
 INODE_CHECKSUM_LO = 0x7C
 INODE_CHECKSUM_HI = 0x82
 
-# the same with one extent, which is what most inodes have: i_block is extent_header, extent, zeros
-inode_one_extent = Struct("<HHIIIIIHHIII 4HI IHHI 36x IIII HHHHHH HH 7I")
+# the same with one extent, as most inodes have it: i_block is extent_header, extent, zeros. What is always 0 is not
+# given, as packing takes its time by the number of values: mode uid size atime ctime mtime gid links blocks
+# flags | header | extent | size_high uid_high gid_high | extra_isize ctime_extra mtime_extra atime_extra crtime
+# crtime_extra
+inode_one_extent = Struct("<HHIIII 4x HHII 4x 12s IHHI 36x 8x I 4x 4x HH 4x H 2x 5I 8x")
 
 extent_header = Struct("<4H I")  # magic entries max depth generation
 extent = Struct("<I H H I")  # block len start_hi start_lo

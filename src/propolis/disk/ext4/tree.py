@@ -143,7 +143,7 @@ class Tree:
                 del self._directories[at]
         self._objects = sum([len(directory.children or ()) for directory in self._directories.values()])
         if max(self._objects, self._opened) > self._most_objects // 2:
-            self._most_objects *= 2  # an archive in such an order that putting away is in vain
+            self._most_objects *= 4  # an archive in such an order that putting away is in vain
         self._opened = 0
 
     def _open(self, directory: Node, path: bytes) -> None:
