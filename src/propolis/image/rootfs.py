@@ -4,6 +4,7 @@ Names in the order of their bytes, so that the same tree gives the same entries.
 modes on Windows) is made up: root's, and readable by all. Sockets belong to processes and are left out.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -125,7 +126,8 @@ class _Walk:
             return
         if kind is not Kind.DIRECTORY and status.st_nlink > 1:
             self._linked[inode] = path
-        entry = self._entry(kind, path, status)
+        with self._reading(path):
+            entry = self._entry(kind, path, status)
         if kind is Kind.FILE and entry.size:
             self._file(entry)
         else:
@@ -157,18 +159,25 @@ class _Walk:
 
     def _file(self, entry: Entry) -> None:
         path, size = entry.path, entry.size
-        try:
+        with self._reading(path):
             descriptor = os.open(self._host(path), _READ_ONLY)
-            try:
+        try:
+            with self._reading(path):
                 extents = tuple((start, end - start) for start, end in _extents(descriptor, size))
-                if self._tell_extents is not None and extents != ((0, size),):
-                    self._tell_extents(extents)
-                self._push(entry)
-                self._content(path, size, extents, descriptor)
-                if os.fstat(descriptor).st_size != size:
-                    raise self._changed(path)
-            finally:
-                os.close(descriptor)
+            if self._tell_extents is not None and extents != ((0, size),):
+                self._tell_extents(extents)
+            self._push(entry)
+            self._content(path, size, extents, descriptor)
+            if os.fstat(descriptor).st_size != size:
+                raise self._changed(path)
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _reading(self, path: bytes) -> Iterator[None]:
+        """Only around what reads: what the sink cannot write is another's fault."""
+        try:
+            yield
         except OSError as error:
             raise self._unreadable(path, error) from error
 
@@ -188,9 +197,10 @@ class _Walk:
             position = start + length
 
     def _exactly(self, path: bytes, descriptor: int, length: int) -> bytes:
-        data = os.read(descriptor, length)
+        data = b""
         while len(data) < length:
-            more = os.read(descriptor, length - len(data))
+            with self._reading(path):
+                more = os.read(descriptor, length - len(data))
             if not more:
                 raise self._changed(path)
             data += more
