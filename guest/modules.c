@@ -9,6 +9,12 @@
 
 #include "console.h"
 
+/* What stands on the command line for kernels that have it built in (guest/cmdline.py): nobody reads it for modules. */
+static const char *parameters(const char *name)
+{
+    return strcmp(name, "scsi_mod.ko") == 0 ? "scan=manual" : "";
+}
+
 void modules_load(const char *listed)
 {
     char name[256], path[300];
@@ -26,7 +32,7 @@ void modules_load(const char *listed)
         int fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
             die_errno("cannot open kernel module %s", name);
-        if (syscall(SYS_finit_module, fd, "", 0) != 0 && errno != EEXIST)
+        if (syscall(SYS_finit_module, fd, parameters(name), 0) != 0 && errno != EEXIST)
             die_errno("cannot load kernel module %s", name);
         close(fd);
         unlink(path); /* the initramfs is memory */
