@@ -71,7 +71,9 @@ def microvm(options: str) -> floor.Change:
     """QEMU's board without PCI: virtio over MMIO, told to the kernel on its command line or by ACPI."""
     return chain(
         replaced("-machine", f"microvm,{options}"),
-        lambda arguments: [argument.replace("-pci,", "-device,") for argument in arguments],
+        lambda arguments: [
+            argument.replace("-pci,", "-device,").replace(",ioeventfd=off", "") for argument in arguments
+        ],
     )
 
 
