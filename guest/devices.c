@@ -83,6 +83,17 @@ static unsigned find_controller(char *address)
     return place;
 }
 
+/* A disk is shown before it can be opened; an event follows when it can. */
+static bool opens(const char *name)
+{
+    char path[DEVICES_PATH];
+    snprintf(path, sizeof path, "/dev/%.50s", name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 /* Fills in the address of the block device `name`; false when it is no disk of ours. */
 static bool describe(const char *name, struct disk *disk)
 {
@@ -99,14 +110,14 @@ static bool describe(const char *name, struct disk *disk)
     if (disk->scsi) {
         disk->lun &= 0x3fff; /* from 256 on the kernel shows the flat addressing bit */
         disk->controller = find_controller(real);
-        return channel == 0 && target == 0 && strncmp(name, "sd", 2) == 0;
+        return channel == 0 && target == 0 && strncmp(name, "sd", 2) == 0 && opens(name);
     }
     if (strncmp(base, "virtio", 6) != 0)
         return false;
     /* .../0000:00:03.0/virtio1: the directory above has a fixed width, so text order is bus order */
     real[base - 1 - real] = '\0';
     snprintf(disk->address, sizeof disk->address, "%.95s", strrchr(real, '/') + 1);
-    return true;
+    return opens(name);
 }
 
 static int compare(const void *left, const void *right)
