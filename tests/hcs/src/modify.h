@@ -1,0 +1,9 @@
+/* HcsModifyComputeSystem: what may be added, removed and changed while a system runs. */
+#ifndef HCS_MODIFY_H
+#define HCS_MODIFY_H
+
+#include "request.h"
+
+carry_out modify;
+
+#endif
