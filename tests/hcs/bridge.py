@@ -12,6 +12,7 @@ runs until its standard input ends. The port is written to FILE when it serves.
 import argparse
 import contextlib
 import json
+import shutil
 import socket
 import sys
 import tempfile
@@ -261,13 +262,16 @@ class Bridge:
 
     # what happens by itself
 
-    def left(self, system: System) -> None:
-        """A process let go of the system."""
+    def left(self, connection: "Connection", system: System) -> None:
+        """A process let go of the system; returns when that has had its effect."""
         with self._lock:
+            system.connections.remove(connection)
             if system.connections or (system.state != "Stopped" and not system.dies_with_handles):
                 return
-            self.systems.pop(system.id, None)
         self.end(system)
+        with self._lock:
+            if self.systems.get(system.id) is system:
+                del self.systems[system.id]
 
     def forget(self, connection: "Connection") -> None:
         """A connection has ended."""
@@ -288,8 +292,7 @@ class Bridge:
                 connection.send({"event": "exited", "type": ending.type, "status": ending.status})
             if not system.connections:
                 self.systems.pop(system.id, None)
-        with contextlib.suppress(OSError):
-            system.directory.rmdir()
+        shutil.rmtree(system.directory, ignore_errors=True)
         system.ended.set()
 
     def _change(self, system: System, state: str) -> None:
@@ -367,13 +370,15 @@ class Connection:
             pass
         finally:
             lines.close()
-            if self._system is not None:
-                with contextlib.suppress(ValueError):
-                    self._system.connections.remove(self)
-                self._bridge.left(self._system)
+            self._let_go()
             self._bridge.forget(self)
             if not handed_over:
                 self._channel.close()
+
+    def _let_go(self) -> None:
+        system, self._system = self._system, None
+        if system is not None:
+            self._bridge.left(self, system)
 
     def _console(self, name: str) -> bool:
         try:
@@ -392,7 +397,8 @@ class Connection:
 
     def _perform(self, request: dict) -> dict | None:
         operation, bridge = request["op"], self._bridge
-        if operation == "hello":
+        if operation in ("hello", "close"):
+            self._let_go()
             return None
         if operation == "enumerate":
             return {"systems": [system.properties() for system in list(bridge.systems.values())]}

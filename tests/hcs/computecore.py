@@ -43,6 +43,8 @@ class ComputeCore:
         self.dll.HcsGetOperationId.restype = ctypes.c_uint64
         self.dll.LocalFree.argtypes = (ctypes.c_void_p,)
         self.kept = []
+        self.systems = set()
+        """Handles that are open."""
 
     def call(self, name, *arguments):
         """A function that returns an HRESULT; strings and pointers are passed as such."""
@@ -102,15 +104,21 @@ class ComputeCore:
         code = self.call("HcsCreateComputeSystem", id, text, operation, None, ctypes.byref(system))
         result = Result(code) if code else self.wait(operation)
         self.close_operation(operation)
+        if system.value:
+            self.systems.add(system.value)
         return system.value, result
 
     def open(self, id, access=0x10000000):
         """HcsOpenComputeSystem."""
         system = ctypes.c_void_p()
-        return self.call("HcsOpenComputeSystem", id, ctypes.c_uint32(access), ctypes.byref(system)), system.value
+        code = self.call("HcsOpenComputeSystem", id, ctypes.c_uint32(access), ctypes.byref(system))
+        if system.value:
+            self.systems.add(system.value)
+        return code, system.value
 
     def close(self, system):
         """HcsCloseComputeSystem."""
+        self.systems.discard(system)
         self.dll.HcsCloseComputeSystem(ctypes.c_void_p(system))
 
     def start(self, system):

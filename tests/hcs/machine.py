@@ -150,6 +150,7 @@ class Machine:
             self._monitor.negotiate()
         except StartError as error:
             self.kill()
+            self.wait()
             words = " ".join(self._process.messages.text().split())
             raise StartError(words or str(error)) from error
 

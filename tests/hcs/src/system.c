@@ -47,9 +47,11 @@ void handle_close(struct handle *handle)
     if (--system->handles > 0)
         return;
     if (system->bridge != NULL) {
-        bridge_close(system->bridge); /* who ends the machine, if it is to end */
+        struct bridge *bridge = system->bridge;
         system->bridge = NULL;
         system_forget(system);
+        json_free(bridge_ask(bridge, bridge_request("close", system->id))); /* who ends the machine, if it is to end */
+        bridge_close(bridge);
     } else if (system->dies_with_handles || system->state == STATE_STOPPED) {
         system->state = STATE_STOPPED;
         system_forget(system);
