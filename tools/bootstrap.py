@@ -32,6 +32,8 @@ TEST_PACKAGES = RUN_PACKAGES | {
     "diod": "/usr/sbin/diod",
     "e2fsprogs": "/sbin/e2fsck",
     "erofs-utils": "/usr/bin/mkfs.erofs",
+    "gcc": "/usr/bin/gcc",
+    "gcc-mingw-w64-x86-64-posix": "/usr/bin/x86_64-w64-mingw32-gcc-posix",
     "kmod": "/sbin/modprobe",
     "libclang-rt-14-dev": "/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-x86_64.a",
     "libcap2-bin": "/sbin/setcap",

@@ -1,8 +1,8 @@
 """The Linux side of the stand-in for HCS: boots machines, and keeps what outlives a process on Windows.
 
-That is the table of compute systems, which any process may enumerate and open, and the access lists of files. One compute system of
-one process is one TCP connection (lines of JSON, see src/bridge.h); the end of the last one is the end of the machine, unless its
-document says otherwise. When the bridge ends, everything ends.
+That is the table of compute systems, which any process may enumerate and open, and the access lists of files. One
+compute system of one process is one TCP connection (lines of JSON, see src/bridge.h); the end of the last one is the
+end of the machine, unless its document says otherwise. When the bridge ends, everything ends.
 
     bridge.py --port-file FILE --hvsockets DIRECTORY [--wineprefix DIRECTORY]
 
@@ -20,6 +20,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 if not __package__:  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -105,7 +106,7 @@ class Bridge:
         self._connections: set[Connection] = set()
         threading.Thread(target=self._serve, daemon=True, name="hcs-bridge").start()
 
-    def __enter__(self) -> "Bridge":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -168,7 +169,9 @@ class Bridge:
             try:
                 config = configuration(system.document, system.id, system.directory, self.wineprefix)
             except KeyError as error:
-                raise Refusal(_NOT_SUPPORTED, f"the bridge boots LinuxKernelDirect only, and finds no {error}") from error
+                raise Refusal(
+                    _NOT_SUPPORTED, f"the bridge boots LinuxKernelDirect only, and finds no {error}"
+                ) from error
             except ValueError as error:
                 raise Refusal(_INVALID_PARAMETER, str(error)) from error
             try:

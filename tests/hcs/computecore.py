@@ -1,4 +1,4 @@
-"""The stand-in's library by ctypes, for its own tests: each call with an operation of its own, results as Python has them.
+"""The stand-in's library by ctypes, for its own tests: each call has its own operation, results are Python's.
 
 Deliberately not the product's binding: a test double that is tested through what it is to test would prove little.
 """

@@ -1,7 +1,7 @@
 """One machine of the bridge: what an HCS document describes, run by QEMU in the shape of propolis' own QEMU backend.
 
-The console and the agent's port come out as sockets. How the machine ended is read from QEMU's own words: the reason of its SHUTDOWN
-event, and the end of the console where a panic stands.
+The console and the agent's port come out as sockets. How the machine ended is read from QEMU's own words: the reason of
+its SHUTDOWN event, and the end of the console where a panic stands.
 """
 
 import contextlib
@@ -103,7 +103,7 @@ def _disk(attachment: dict, prefix: Path | None) -> Disk:
 
 
 def arguments(config: VMConfig, wiring: argv.Wiring, console: int, *, stop_on_reset: bool) -> list[str]:
-    """QEMU's command line: the product's, but for the console on a socket and a port that tells when the guest opens it."""
+    """QEMU's command line: the product's, with the console on a socket, and a port that tells of its opening."""
     program = probe.binary(config.boot.architecture)
     command = argv.build(program, config, probe.accelerator(), wiring, firmware=probe.firmware(program))
     command[command.index("stdio,id=console,signal=off")] = f"socket,id=console,fd={console}"
@@ -198,7 +198,12 @@ class Machine:
         }
         self.execute("blockdev-add", **node)
         self.execute(
-            "device_add", driver="scsi-hd", bus="scsi0.0", id=f"hotdisk{lun}", drive=f"hot{lun}", **{"scsi-id": 0, "lun": lun}
+            "device_add",
+            driver="scsi-hd",
+            bus="scsi0.0",
+            id=f"hotdisk{lun}",
+            drive=f"hot{lun}",
+            **{"scsi-id": 0, "lun": lun},
         )
 
     def detach(self, lun: int) -> None:

@@ -280,4 +280,3 @@ def _children_named(word):
             if word.encode() in arguments and b"qemu" in arguments[0]:
                 found.append(entry.parent.name)
     return found
-

@@ -1,4 +1,4 @@
-"""Disks as the stand-in's own reader judges them: what we and qemu-img write is taken, each kind of damage has its code."""
+"""Disks as the stand-in's reader judges them: what we and qemu-img write is taken, each kind of damage has its code."""
 
 import shutil
 import struct

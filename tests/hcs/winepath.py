@@ -1,7 +1,7 @@
 """Paths as a Windows program under Wine has them, where they lie on this host.
 
-A drive is a link `dosdevices/x:` of the prefix; names are found whatever their case, as Wine finds them. A path that begins with a
-slash is this host's own.
+A drive is a link `dosdevices/x:` of the prefix; names are found whatever their case, as Wine finds them. A path that
+begins with a slash is this host's own.
 """
 
 from pathlib import Path, PureWindowsPath

@@ -1,5 +1,5 @@
-/* Who may open which file: what HcsGrantVmAccess and its kin have granted, kept by the bridge if there is one, as access lists on
- * files outlive the process. With the state locked.
+/* Who may open which file: what HcsGrantVmAccess and its kin have granted, kept by the bridge if there is one, as
+ * access lists on files outlive the process. With the state locked.
  */
 #ifndef HCS_ACCESS_H
 #define HCS_ACCESS_H

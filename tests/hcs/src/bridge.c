@@ -100,7 +100,8 @@ struct json *bridge_ask(struct bridge *bridge, struct json *request)
     int64_t number = ++bridge->latest;
     json_set(request, "n", json_integer(number));
     char *line = json_write(request);
-    bool sent = !bridge->gone && stream_send(bridge->stream, line, strlen(line)) && stream_send(bridge->stream, "\n", 1);
+    bool sent =
+        !bridge->gone && stream_send(bridge->stream, line, strlen(line)) && stream_send(bridge->stream, "\n", 1);
     free(line);
     json_free(request);
     struct json *reply = NULL;

@@ -1,7 +1,8 @@
-/* The connection to the bridge on the Linux side (bridge.py), which boots machines and keeps the table of systems between processes.
+/* The connection to the bridge on the Linux side (bridge.py), which boots machines and keeps the table of systems
+ * between processes.
  *
- * Lines of JSON: requests carry a number "n" that the reply repeats, events carry none. Without PROPOLIS_HCS_BRIDGE there is no
- * bridge, and no machine. With the state locked; waiting unlocks it.
+ * Lines of JSON: requests carry a number "n" that the reply repeats, events carry none. Without PROPOLIS_HCS_BRIDGE
+ * there is no bridge, and no machine. With the state locked; waiting unlocks it.
  */
 #ifndef HCS_BRIDGE_H
 #define HCS_BRIDGE_H

@@ -47,7 +47,8 @@ static bool check_topology(const struct json *vm, struct verdict *verdict)
         return complain(verdict, INVALID_PARAMETER,
                         VM ".ComputeTopology.Memory.EnableDeferredCommit: only with AllowOvercommit");
     if (json_truth(memory, "PinBackingPages", false) && json_truth(memory, "AllowOvercommit", false))
-        return complain(verdict, INVALID_PARAMETER, VM ".ComputeTopology.Memory.PinBackingPages: not with AllowOvercommit");
+        return complain(verdict, INVALID_PARAMETER,
+                        VM ".ComputeTopology.Memory.PinBackingPages: not with AllowOvercommit");
     if (count < 1 || count > MOST_PROCESSORS)
         return complain(verdict, INVALID_PARAMETER, VM ".ComputeTopology.Processor.Count: 1 to %d", MOST_PROCESSORS);
     if (json_number(processor, "Limit", 0) > 100000 || json_number(processor, "Weight", 0) > 10000)
@@ -99,7 +100,8 @@ bool document_check(const struct json *document, struct verdict *verdict)
     const struct json *version = json_get(document, "SchemaVersion"), *vm = json_get(document, "VirtualMachine");
     if (json_number(version, "Major", 0) != 2 || json_number(version, "Minor", 0) > schema_minor())
         return complain(verdict, HCS_INVALID_JSON,
-                        "Invalid JSON document '$.SchemaVersion': this version of Windows knows 2.0 to 2.%u", schema_minor());
+                        "Invalid JSON document '$.SchemaVersion': this version of Windows knows 2.0 to 2.%u",
+                        schema_minor());
     int kinds = (vm != NULL) + (json_get(document, "Container") != NULL) + (json_get(document, "HostedSystem") != NULL);
     if (kinds != 1)
         return complain(verdict, HCS_INVALID_JSON,
@@ -112,7 +114,8 @@ bool document_check(const struct json *document, struct verdict *verdict)
 static bool check_access(const char *file, const char *id, const char *path, struct verdict *verdict)
 {
     return access_granted(id, file)
-           || complain(verdict, ACCESS_DENIED, "%s: the machine's worker may not open '%s' (HcsGrantVmAccess)", path, file);
+           || complain(verdict, ACCESS_DENIED, "%s: the machine's worker may not open '%s' (HcsGrantVmAccess)", path,
+                       file);
 }
 
 static bool check_readable(const char *file, const char *id, const char *path, struct verdict *verdict)
@@ -153,7 +156,8 @@ bool document_check_attachment(const struct json *attachment, const char *id, co
         || !check_attributes(attachment, path, verdict))
         return false;
     if (strcmp(type, "VirtualDisk") != 0)
-        return strcmp(type, "Iso") == 0 || complain(verdict, NOT_SUPPORTED, "%s: the stand-in attaches no %s", path, type);
+        return strcmp(type, "Iso") == 0
+               || complain(verdict, NOT_SUPPORTED, "%s: the stand-in attaches no %s", path, type);
     struct verdict flaw = {0};
     if (!disk_check(file, json_truth(attachment, "ReadOnly", false), &flaw))
         complain(verdict, flaw.code, "%s: '%s': %s", path, file, flaw.message);
@@ -192,7 +196,8 @@ bool document_check_files(const struct json *document, const char *id, struct ve
     for (const struct json *controller = controllers != NULL ? controllers->first : NULL; controller != NULL;
          controller = controller->next) {
         const struct json *attachments = json_get(controller, "Attachments");
-        for (const struct json *disk = attachments != NULL ? attachments->first : NULL; disk != NULL; disk = disk->next) {
+        for (const struct json *disk = attachments != NULL ? attachments->first : NULL; disk != NULL;
+             disk = disk->next) {
             char *path = format(VM ".Devices.Scsi.%s.Attachments.%s", controller->key, disk->key);
             bool good = document_check_attachment(disk, id, path, verdict);
             free(path);

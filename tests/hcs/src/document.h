@@ -13,7 +13,8 @@ bool document_check_files(const struct json *document, const char *id, struct ve
 /* Parts that are also added later. `path` is how messages call them. */
 bool document_check_lun(const char *lun, const char *path, struct verdict *verdict);
 bool document_check_memory_size(const struct json *size, const char *path, struct verdict *verdict);
-bool document_check_attachment(const struct json *attachment, const char *id, const char *path, struct verdict *verdict);
+bool document_check_attachment(const struct json *attachment, const char *id, const char *path,
+                               struct verdict *verdict);
 bool document_check_share(const struct json *share, const char *path, struct verdict *verdict);
 
 #endif

@@ -9,8 +9,8 @@
 #define USUAL_DELAY 3
 #define GUEST_DELAY 50
 
-static char *source;         /* the environment variable as it was read last */
-static struct json *faults;  /* and what it says; entries count down in it */
+static char *source;        /* the environment variable as it was read last */
+static struct json *faults; /* and what it says; entries count down in it */
 
 static void read_faults(void)
 {
@@ -68,7 +68,8 @@ static bool applies(struct json *entry)
 
 static void check_entry(const struct json *entry, const char *name)
 {
-    static const char *const known[] = {"hresult", "immediate", "never", "disconnect", "delay_ms", "document", "times", "skip"};
+    static const char *const known[] = {"hresult",  "immediate", "never", "disconnect",
+                                        "delay_ms", "document",  "times", "skip"};
     if (entry->kind != JSON_OBJECT)
         fatal("PROPOLIS_HCS_FAULTS: what is said of %s is no object", name);
     for (const struct json *member = entry->first; member != NULL; member = member->next) {

@@ -1,5 +1,5 @@
-/* Failures on demand: the document in PROPOLIS_HCS_FAULTS (README.md has its form). A document that is not understood ends the
- * process: a test that asks for a failure and gets none would pass for the wrong reason.
+/* Failures on demand: the document in PROPOLIS_HCS_FAULTS (README.md has its form). A document that is not understood
+ * ends the process: a test that asks for a failure and gets none would pass for the wrong reason.
  */
 #ifndef HCS_FAULT_H
 #define HCS_FAULT_H

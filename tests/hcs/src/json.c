@@ -50,7 +50,8 @@ static bool read_hex(struct reader *reader, uint32_t *code)
         if (!isxdigit((unsigned char)character))
             return false;
         reader->at++;
-        *code = *code << 4 | (uint32_t)(isdigit((unsigned char)character) ? character - '0' : (character | 32) - 'a' + 10);
+        *code =
+            *code << 4 | (uint32_t)(isdigit((unsigned char)character) ? character - '0' : (character | 32) - 'a' + 10);
     }
     return true;
 }

@@ -86,7 +86,8 @@ static HRESULT create(struct request *request)
 
 static HRESULT no_document(struct request *request)
 {
-    complain(&request->verdict, HCS_INVALID_JSON, "Invalid JSON document '$': %s", json_text(request->options, "mistake", ""));
+    complain(&request->verdict, HCS_INVALID_JSON, "Invalid JSON document '$': %s",
+             json_text(request->options, "mistake", ""));
     return request->verdict.code;
 }
 
@@ -113,7 +114,8 @@ HRESULT WINAPI HcsCreateComputeSystem(PCWSTR wide_id, PCWSTR configuration, HCS_
     state_lock();
     struct handle *handle = handle_open(system_make(id, document));
     char *message = options != NULL ? json_write(options) : NULL;
-    HRESULT code = request_submit_on("HcsCreateComputeSystem", HcsOperationTypeCreate, handle, operation, message, work);
+    HRESULT code =
+        request_submit_on("HcsCreateComputeSystem", HcsOperationTypeCreate, handle, operation, message, work);
     if (code == OK)
         *result = (HCS_SYSTEM)handle;
     else
@@ -275,7 +277,8 @@ static HRESULT terminate(struct request *request)
 
 HRESULT WINAPI HcsTerminateComputeSystem(HCS_SYSTEM system, HCS_OPERATION operation, PCWSTR options)
 {
-    return request_submit("HcsTerminateComputeSystem", HcsOperationTypeTerminate, system, operation, options, terminate);
+    return request_submit("HcsTerminateComputeSystem", HcsOperationTypeTerminate, system, operation, options,
+                          terminate);
 }
 
 static HRESULT shut_down(struct request *request)

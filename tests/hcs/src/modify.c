@@ -37,8 +37,8 @@ static bool carried_out(struct change *change)
     struct json *question = bridge_request("modify", change->request->system->id);
     json_set(question, "request", json_copy(change->request->options));
     return request_ask(change->request, question) == OK || change->request->verdict.message != NULL
-                   ? change->request->verdict.message == NULL
-                   : refuse(change, HCS_SERVICE_DISCONNECT, "the bridge is gone");
+               ? change->request->verdict.message == NULL
+               : refuse(change, HCS_SERVICE_DISCONNECT, "the bridge is gone");
 }
 
 static struct json *member(struct json *parent, const char *key, struct json *(*make)(void))
@@ -76,7 +76,8 @@ static bool modify_scsi(struct change *change, const char *rest)
     if (change->add == there)
         return there ? refuse(change, ALREADY_EXISTS_FILE, "a disk is attached there")
                      : refuse(change, ELEMENT_NOT_FOUND, "no disk is attached there");
-    if (!document_check_attachment(change->settings, change->request->system->id, "$.Settings", &change->request->verdict)
+    if (!document_check_attachment(change->settings, change->request->system->id, "$.Settings",
+                                   &change->request->verdict)
         || !carried_out(change))
         return false;
     json_set(attachments, lun, json_copy(change->settings));
@@ -135,7 +136,8 @@ static bool modify_memory(struct change *change)
         return refuse(change, HCS_INVALID_STATE, "the guest's memory driver does not answer");
     if (!carried_out(change))
         return false;
-    json_set(json_at(change->document, "VirtualMachine/ComputeTopology/Memory"), "SizeInMB", json_copy(change->settings));
+    json_set(json_at(change->document, "VirtualMachine/ComputeTopology/Memory"), "SizeInMB",
+             json_copy(change->settings));
     return true;
 }
 
@@ -158,8 +160,8 @@ static bool modify_service(struct change *change, const char *guid)
 static bool dispatch(struct change *change)
 {
     const char *path = change->path;
-    static const char scsi[] = DEVICES "/Scsi/", adapters[] = DEVICES "/NetworkAdapters/", ports[] = DEVICES "/ComPorts/",
-                      services[] = DEVICES "/HvSocket/HvSocketConfig/ServiceTable/";
+    static const char scsi[] = DEVICES "/Scsi/", adapters[] = DEVICES "/NetworkAdapters/",
+                      ports[] = DEVICES "/ComPorts/", services[] = DEVICES "/HvSocket/HvSocketConfig/ServiceTable/";
     if (starts_with(path, scsi))
         return modify_scsi(change, path + strlen(scsi));
     if (strcmp(path, DEVICES "/Plan9/Shares") == 0)
@@ -199,7 +201,8 @@ HRESULT modify(struct request *request)
     };
     if (json_get(request->options, "GuestRequest") != NULL
         && json_at(system->document, "VirtualMachine/GuestConnection") == NULL)
-        return complain(&request->verdict, HCS_INVALID_STATE, "$.GuestRequest: there is no guest connection to send it to")
+        return complain(&request->verdict, HCS_INVALID_STATE,
+                        "$.GuestRequest: there is no guest connection to send it to")
                    ? OK
                    : HCS_INVALID_STATE;
     return dispatch(&change) ? OK : request->verdict.code;

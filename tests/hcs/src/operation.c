@@ -28,7 +28,8 @@ HRESULT operation_begin(struct operation *operation, HCS_OPERATION_TYPE type, st
 {
     if (operation->progress == OPERATION_PENDING)
         return HCS_OPERATION_ALREADY_STARTED;
-    if (handle != NULL && operation->callback != NULL && (handle->options & HcsEventOptionEnableOperationCallbacks) != 0)
+    if (handle != NULL && operation->callback != NULL
+        && (handle->options & HcsEventOptionEnableOperationCallbacks) != 0)
         return HCS_CALLBACK_ALREADY_SET;
     free(operation->document);
     operation->document = NULL;
@@ -174,9 +175,9 @@ HRESULT WINAPI HcsSetOperationCallback(HCS_OPERATION given, const void *context,
 {
     state_lock();
     struct operation *operation = operation_of(given);
-    HRESULT result = operation == NULL                                ? INVALID_PARAMETER
-                     : operation->progress == OPERATION_PENDING      ? HCS_OPERATION_ALREADY_STARTED
-                                                                      : OK;
+    HRESULT result = operation == NULL                          ? INVALID_PARAMETER
+                     : operation->progress == OPERATION_PENDING ? HCS_OPERATION_ALREADY_STARTED
+                                                                : OK;
     if (result == OK) {
         operation->context = (void *)context;
         operation->callback = callback;

@@ -1,5 +1,5 @@
-/* Operations: one request at a time, a result that is waited for or told to a callback. Their handles are never reused, so that
- * the use of a closed one is always seen. All but `operation_complete` is called with the state locked.
+/* Operations: one request at a time, a result that is waited for or told to a callback. Their handles are never reused,
+ * so that the use of a closed one is always seen. All but `operation_complete` is called with the state locked.
  */
 #ifndef HCS_OPERATION_H
 #define HCS_OPERATION_H

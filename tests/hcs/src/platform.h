@@ -1,4 +1,5 @@
-/* What the stand-in needs of the system below it: one lock, threads, text, files, a loopback connection, the console's pipe.
+/* What the stand-in needs of the system below it: one lock, threads, text, files, a loopback connection, the console's
+ * pipe.
  *
  * Strings are UTF-8 inside; paths are as the document has them. platform_windows.c and platform_linux.c implement it.
  */

@@ -100,8 +100,8 @@ static HRESULT enumerate(struct request *request)
 HRESULT WINAPI HcsEnumerateComputeSystems(PCWSTR query, HCS_OPERATION operation)
 {
     state_lock();
-    HRESULT code = request_submit_on("HcsEnumerateComputeSystems", HcsOperationTypeEnumerate, NULL, operation, narrow(query),
-                                     enumerate);
+    HRESULT code = request_submit_on("HcsEnumerateComputeSystems", HcsOperationTypeEnumerate, NULL, operation,
+                                     narrow(query), enumerate);
     state_unlock();
     return code;
 }
@@ -162,7 +162,9 @@ static HRESULT answer(const char *name, PCWSTR wide, const struct shape *shape, 
             schema_check(query, shape, "$", &verdict);
         code = verdict.message != NULL ? verdict.code : OK;
     }
-    document = code == OK ? make(query) : fault.document != NULL ? duplicate(fault.document) : result_error(code, verdict.message);
+    document = code == OK               ? make(query)
+               : fault.document != NULL ? duplicate(fault.document)
+                                        : result_error(code, verdict.message);
     state_unlock();
     if (result != NULL)
         *result = widen(document);

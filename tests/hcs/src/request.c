@@ -50,8 +50,8 @@ static void run(void *context)
     free(errand);
 }
 
-HRESULT request_submit_on(const char *name, HCS_OPERATION_TYPE type, struct handle *handle, HCS_OPERATION given, char *text,
-                          carry_out *work)
+HRESULT request_submit_on(const char *name, HCS_OPERATION_TYPE type, struct handle *handle, HCS_OPERATION given,
+                          char *text, carry_out *work)
 {
     struct operation *operation = operation_of(given);
     struct errand *errand = allocate(sizeof *errand);
@@ -81,12 +81,13 @@ HRESULT request_submit_on(const char *name, HCS_OPERATION_TYPE type, struct hand
     return OK;
 }
 
-HRESULT request_submit(const char *name, HCS_OPERATION_TYPE type, HCS_SYSTEM given, HCS_OPERATION operation, PCWSTR options,
-                       carry_out *work)
+HRESULT request_submit(const char *name, HCS_OPERATION_TYPE type, HCS_SYSTEM given, HCS_OPERATION operation,
+                       PCWSTR options, carry_out *work)
 {
     state_lock();
     struct handle *handle = handle_of(given);
-    HRESULT code = handle != NULL ? request_submit_on(name, type, handle, operation, narrow(options), work) : INVALID_PARAMETER;
+    HRESULT code =
+        handle != NULL ? request_submit_on(name, type, handle, operation, narrow(options), work) : INVALID_PARAMETER;
     state_unlock();
     return code;
 }

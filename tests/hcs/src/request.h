@@ -21,12 +21,12 @@ struct request {
 typedef HRESULT carry_out(struct request *request);
 
 /* Submit a request on a handle. The functions of computecore return what this returns. */
-HRESULT request_submit(const char *name, HCS_OPERATION_TYPE type, HCS_SYSTEM system, HCS_OPERATION operation, PCWSTR options,
-                       carry_out *work);
+HRESULT request_submit(const char *name, HCS_OPERATION_TYPE type, HCS_SYSTEM system, HCS_OPERATION operation,
+                       PCWSTR options, carry_out *work);
 
 /* The same with the state locked, for a handle that may be NULL. `text` is taken over. */
-HRESULT request_submit_on(const char *name, HCS_OPERATION_TYPE type, struct handle *handle, HCS_OPERATION operation, char *text,
-                          carry_out *work);
+HRESULT request_submit_on(const char *name, HCS_OPERATION_TYPE type, struct handle *handle, HCS_OPERATION operation,
+                          char *text, carry_out *work);
 
 /* Ask the system's bridge, if it has one; 0 where it has none. Takes the request over. */
 HRESULT request_ask(struct request *request, struct json *question);

@@ -27,7 +27,7 @@ enum kind {
     A_GUID_MAP, /* the names are GUIDs */
     A_LIST,     /* of objects of `shape` */
     A_STRINGS,
-    A_WORDS,    /* a list of strings out of `words` */
+    A_WORDS, /* a list of strings out of `words` */
     ANYTHING,
 };
 
@@ -65,7 +65,8 @@ WORDS_OF(secure_boot, "Skip", "Apply");
 WORDS_OF(uefi_consoles, "Default", "Disabled", "ComPort1", "ComPort2");
 
 LOCAL_SHAPE(version, {"Major", A_UINT32, .flags = REQUIRED}, {"Minor", A_UINT32, .flags = REQUIRED});
-LOCAL_SHAPE(linux_kernel_direct, {"KernelFilePath", A_PATH, .flags = REQUIRED}, {"InitRdPath", A_PATH}, {"KernelCmdLine", A_STRING});
+LOCAL_SHAPE(linux_kernel_direct, {"KernelFilePath", A_PATH, .flags = REQUIRED}, {"InitRdPath", A_PATH},
+            {"KernelCmdLine", A_STRING});
 LOCAL_SHAPE(boot_entry, {"DeviceType", A_WORD, .words = boot_devices, .flags = REQUIRED}, {"DevicePath", A_STRING},
             {"DiskNumber", A_UINT16}, {"OptionalData", A_STRING}, {"VmbFsRootPath", A_PATH});
 LOCAL_SHAPE(uefi, {"EnableDebugger", A_BOOLEAN}, {"SecureBootTemplateId", A_GUID},
@@ -73,22 +74,24 @@ LOCAL_SHAPE(uefi, {"EnableDebugger", A_BOOLEAN}, {"SecureBootTemplateId", A_GUID
             {"Console", A_WORD, .words = uefi_consoles}, {"StopOnBootFailure", A_BOOLEAN, .since = 2});
 LOCAL_SHAPE(chipset, {"Uefi", AN_OBJECT, &uefi}, {"LinuxKernelDirect", AN_OBJECT, &linux_kernel_direct, .since = 2},
             {"UseUtc", A_BOOLEAN, .since = 1}, {"IsNumLockDisabled", A_BOOLEAN}, {"BaseBoardSerialNumber", A_STRING},
-            {"ChassisSerialNumber", A_STRING}, {"ChassisAssetTag", A_STRING}, {"EnableHibernation", A_BOOLEAN, .since = 5});
+            {"ChassisSerialNumber", A_STRING}, {"ChassisAssetTag", A_STRING},
+            {"EnableHibernation", A_BOOLEAN, .since = 5});
 
 /* ComputeTopology */
 
 WORDS_OF(page_sizes, "Small", "Large");
 WORDS_OF(backings, "Virtual", "Physical");
 
-LOCAL_SHAPE(memory, {"SizeInMB", A_UINT64, .flags = REQUIRED}, {"AllowOvercommit", A_BOOLEAN}, {"EnableDeferredCommit", A_BOOLEAN},
-            {"EnableHotHint", A_BOOLEAN}, {"EnableColdHint", A_BOOLEAN}, {"EnableColdDiscardHint", A_BOOLEAN, .since = 3},
-            {"EnableEpf", A_BOOLEAN}, {"BackingPageSize", A_WORD, .words = page_sizes, .since = 2},
+LOCAL_SHAPE(memory, {"SizeInMB", A_UINT64, .flags = REQUIRED}, {"AllowOvercommit", A_BOOLEAN},
+            {"EnableDeferredCommit", A_BOOLEAN}, {"EnableHotHint", A_BOOLEAN}, {"EnableColdHint", A_BOOLEAN},
+            {"EnableColdDiscardHint", A_BOOLEAN, .since = 3}, {"EnableEpf", A_BOOLEAN},
+            {"BackingPageSize", A_WORD, .words = page_sizes, .since = 2},
             {"FaultClusterSizeShift", A_UINT32, .since = 4, .build = 19041},
-            {"DirectMapFaultClusterSizeShift", A_UINT32, .since = 4, .build = 19041}, {"PinBackingPages", A_BOOLEAN, .since = 2},
-            {"ForbidSmallBackingPages", A_BOOLEAN, .since = 2}, {"EnablePrivateCompressionStore", A_BOOLEAN, .since = 2},
-            {"LowMmioGapInMB", A_UINT64, .since = 3}, {"HighMmioBaseInMB", A_UINT64, .since = 3},
-            {"HighMmioGapInMB", A_UINT64, .since = 3}, {"HostingProcessNameSuffix", A_STRING, .since = 6},
-            {"Backing", A_WORD, .words = backings});
+            {"DirectMapFaultClusterSizeShift", A_UINT32, .since = 4, .build = 19041},
+            {"PinBackingPages", A_BOOLEAN, .since = 2}, {"ForbidSmallBackingPages", A_BOOLEAN, .since = 2},
+            {"EnablePrivateCompressionStore", A_BOOLEAN, .since = 2}, {"LowMmioGapInMB", A_UINT64, .since = 3},
+            {"HighMmioBaseInMB", A_UINT64, .since = 3}, {"HighMmioGapInMB", A_UINT64, .since = 3},
+            {"HostingProcessNameSuffix", A_STRING, .since = 6}, {"Backing", A_WORD, .words = backings});
 LOCAL_SHAPE(cpu_group, {"Id", A_STRING, .flags = REQUIRED});
 LOCAL_SHAPE(processor, {"Count", A_UINT32, .flags = REQUIRED}, {"Limit", A_UINT64}, {"Weight", A_UINT64},
             {"Reservation", A_UINT64, .since = 4}, {"MaximumFrequencyMHz", A_UINT32, .since = 4},
@@ -96,8 +99,10 @@ LOCAL_SHAPE(processor, {"Count", A_UINT32, .flags = REQUIRED}, {"Limit", A_UINT6
             {"EnablePerfmonPebs", A_BOOLEAN, .since = 2}, {"EnablePerfmonLbr", A_BOOLEAN, .since = 2},
             {"EnablePerfmonIpt", A_BOOLEAN, .since = 2}, {"EnablePageShattering", A_BOOLEAN, .since = 5},
             {"DisableSpeculationControls", A_BOOLEAN, .since = 5}, {"CpuGroup", AN_OBJECT, &cpu_group, .since = 5});
-SHAPE(processor_limits, {"Limit", A_UINT64}, {"Weight", A_UINT64}, {"Reservation", A_UINT64}, {"MaximumFrequencyMHz", A_UINT32});
-LOCAL_SHAPE(topology, {"Memory", AN_OBJECT, &memory, .flags = REQUIRED}, {"Processor", AN_OBJECT, &processor, .flags = REQUIRED});
+SHAPE(processor_limits, {"Limit", A_UINT64}, {"Weight", A_UINT64}, {"Reservation", A_UINT64},
+      {"MaximumFrequencyMHz", A_UINT32});
+LOCAL_SHAPE(topology, {"Memory", AN_OBJECT, &memory, .flags = REQUIRED},
+            {"Processor", AN_OBJECT, &processor, .flags = REQUIRED});
 
 /* Devices */
 
@@ -107,9 +112,11 @@ WORDS_OF(image_formats, "Vhd1", "Vhdx");
 
 SHAPE(attachment, {"Type", A_WORD, .words = attachment_types, .flags = REQUIRED}, {"Path", A_PATH, .flags = REQUIRED},
       {"ReadOnly", A_BOOLEAN}, {"CachingMode", A_WORD, .words = caching, .since = 1},
-      {"SupportCompressedVolumes", A_BOOLEAN, .since = 3}, {"AlwaysAllowSparseFiles", A_BOOLEAN, .since = 6, .build = 19041},
-      {"SupportEncryptedFiles", A_BOOLEAN, .since = 6, .build = 19041}, {"IgnoreFlushes", A_BOOLEAN}, {"NoWriteHardening", A_BOOLEAN},
-      {"DisableExpansionOptimization", A_BOOLEAN}, {"IgnoreRelativeLocator", A_BOOLEAN});
+      {"SupportCompressedVolumes", A_BOOLEAN, .since = 3},
+      {"AlwaysAllowSparseFiles", A_BOOLEAN, .since = 6, .build = 19041},
+      {"SupportEncryptedFiles", A_BOOLEAN, .since = 6, .build = 19041}, {"IgnoreFlushes", A_BOOLEAN},
+      {"NoWriteHardening", A_BOOLEAN}, {"DisableExpansionOptimization", A_BOOLEAN},
+      {"IgnoreRelativeLocator", A_BOOLEAN});
 LOCAL_SHAPE(scsi, {"Attachments", A_MAP, &attachment}, {"DisableInterruptBatching", A_BOOLEAN, .since = 4});
 SHAPE(com_port, {"NamedPipe", A_PIPE, .flags = REQUIRED}, {"OptimizeForDebugger", A_BOOLEAN});
 LOCAL_SHAPE(virtio_port, {"NamedPipe", A_PIPE}, {"Name", A_STRING}, {"ConsoleSupport", A_BOOLEAN, .since = 6});
@@ -118,44 +125,48 @@ LOCAL_SHAPE(pmem_device, {"HostPath", A_PATH, .flags = REQUIRED}, {"ReadOnly", A
             {"ImageFormat", A_WORD, .words = image_formats});
 LOCAL_SHAPE(virtual_pmem, {"Devices", A_MAP, &pmem_device}, {"MaximumCount", A_UINT32}, {"MaximumSizeBytes", A_UINT64},
             {"Backing", A_WORD, .words = backings});
-SHAPE(hvsocket_service, {"BindSecurityDescriptor", AN_SDDL}, {"ConnectSecurityDescriptor", AN_SDDL}, {"AllowWildcardBinds", A_BOOLEAN},
-      {"Disabled", A_BOOLEAN});
+SHAPE(hvsocket_service, {"BindSecurityDescriptor", AN_SDDL}, {"ConnectSecurityDescriptor", AN_SDDL},
+      {"AllowWildcardBinds", A_BOOLEAN}, {"Disabled", A_BOOLEAN});
 LOCAL_SHAPE(hvsocket_config, {"DefaultBindSecurityDescriptor", AN_SDDL}, {"DefaultConnectSecurityDescriptor", AN_SDDL},
             {"ServiceTable", A_GUID_MAP, &hvsocket_service});
 LOCAL_SHAPE(hvsocket, {"HvSocketConfig", AN_OBJECT, &hvsocket_config});
 SHAPE(plan9_share, {"Name", A_STRING, .flags = REQUIRED}, {"AccessName", A_STRING, .flags = REQUIRED}, {"Path", A_PATH},
       {"Port", A_UINT32, .flags = REQUIRED}, {"Flags", A_UINT32}, {"AllowedFiles", A_STRINGS, .build = 18362});
 LOCAL_SHAPE(plan9, {"Shares", A_LIST, &plan9_share});
-SHAPE(network_adapter, {"EndpointId", A_GUID, .flags = REQUIRED}, {"MacAddress", A_MAC}, {"InstanceId", A_GUID, .since = 4},
-      {"DisableInterruptBatching", A_BOOLEAN, .since = 4});
+SHAPE(network_adapter, {"EndpointId", A_GUID, .flags = REQUIRED}, {"MacAddress", A_MAC},
+      {"InstanceId", A_GUID, .since = 4}, {"DisableInterruptBatching", A_BOOLEAN, .since = 4});
 LOCAL_SHAPE(iov, {"EmulatorId", A_GUID, .flags = REQUIRED}, {"HostingModel", A_STRING}, {"Configuration", A_STRINGS});
-LOCAL_SHAPE(devices, {"Scsi", A_MAP, &scsi}, {"ComPorts", A_MAP, &com_port}, {"VirtioSerial", AN_OBJECT, &virtio_serial, .since = 2},
-            {"VirtualPMem", AN_OBJECT, &virtual_pmem}, {"HvSocket", AN_OBJECT, &hvsocket}, {"Plan9", AN_OBJECT, &plan9},
-            {"NetworkAdapters", A_MAP, &network_adapter}, {"FlexibleIov", A_GUID_MAP, &iov}, {"Battery", AN_OBJECT, &empty},
-            {"Keyboard", AN_OBJECT, &empty}, {"Mouse", AN_OBJECT, &empty}, {"GuestCrashReporting", ANYTHING},
-            {"VideoMonitor", ANYTHING}, {"EnhancedModeVideo", ANYTHING}, {"VirtualSmb", ANYTHING}, {"VirtualPci", ANYTHING, .since = 3},
-            {"SharedMemory", ANYTHING});
+LOCAL_SHAPE(devices, {"Scsi", A_MAP, &scsi}, {"ComPorts", A_MAP, &com_port},
+            {"VirtioSerial", AN_OBJECT, &virtio_serial, .since = 2}, {"VirtualPMem", AN_OBJECT, &virtual_pmem},
+            {"HvSocket", AN_OBJECT, &hvsocket}, {"Plan9", AN_OBJECT, &plan9},
+            {"NetworkAdapters", A_MAP, &network_adapter}, {"FlexibleIov", A_GUID_MAP, &iov},
+            {"Battery", AN_OBJECT, &empty}, {"Keyboard", AN_OBJECT, &empty}, {"Mouse", AN_OBJECT, &empty},
+            {"GuestCrashReporting", ANYTHING}, {"VideoMonitor", ANYTHING}, {"EnhancedModeVideo", ANYTHING},
+            {"VirtualSmb", ANYTHING}, {"VirtualPci", ANYTHING, .since = 3}, {"SharedMemory", ANYTHING});
 
 /* The system */
 
-LOCAL_SHAPE(guest_state, {"GuestStateFilePath", A_PATH}, {"RuntimeStateFilePath", A_PATH}, {"ForceTransientState", A_BOOLEAN});
+LOCAL_SHAPE(guest_state, {"GuestStateFilePath", A_PATH}, {"RuntimeStateFilePath", A_PATH},
+            {"ForceTransientState", A_BOOLEAN});
 LOCAL_SHAPE(restore_state, {"SaveStateFilePath", A_PATH}, {"TemplateSystemId", A_STRING});
 LOCAL_SHAPE(storage_qos, {"IopsMaximum", A_UINT64}, {"BandwidthMaximum", A_UINT64});
-LOCAL_SHAPE(guest_connection, {"UseVsock", A_BOOLEAN}, {"UseConnectedSuspend", A_BOOLEAN}, {"UseHostTimeZone", A_BOOLEAN, .since = 4});
-LOCAL_SHAPE(services, {"Heartbeat", AN_OBJECT, &empty}, {"Shutdown", AN_OBJECT, &empty}, {"Timesync", AN_OBJECT, &empty},
-            {"KvpExchange", AN_OBJECT, &empty});
+LOCAL_SHAPE(guest_connection, {"UseVsock", A_BOOLEAN}, {"UseConnectedSuspend", A_BOOLEAN},
+            {"UseHostTimeZone", A_BOOLEAN, .since = 4});
+LOCAL_SHAPE(services, {"Heartbeat", AN_OBJECT, &empty}, {"Shutdown", AN_OBJECT, &empty},
+            {"Timesync", AN_OBJECT, &empty}, {"KvpExchange", AN_OBJECT, &empty});
 LOCAL_SHAPE(debug_options, {"BugcheckSavedStateFileName", A_PATH}, {"BugcheckNoCrashdumpSavedStateFileName", A_PATH},
             {"TripleFaultSavedStateFileName", A_PATH}, {"FirmwareDumpFileName", A_PATH},
             {"ShutdownOrResetSavedStateFileName", A_PATH});
 LOCAL_SHAPE(virtual_machine, {"Version", AN_OBJECT, &version, .since = 5}, {"StopOnReset", A_BOOLEAN},
-            {"Chipset", AN_OBJECT, &chipset, .flags = REQUIRED}, {"ComputeTopology", AN_OBJECT, &topology, .flags = REQUIRED},
-            {"Devices", AN_OBJECT, &devices}, {"Services", AN_OBJECT, &services, .since = 5},
-            {"GuestState", AN_OBJECT, &guest_state, .since = 1}, {"RestoreState", AN_OBJECT, &restore_state},
-            {"StorageQoS", AN_OBJECT, &storage_qos, .since = 1}, {"GuestConnection", AN_OBJECT, &guest_connection, .since = 1},
-            {"RegistryChanges", ANYTHING}, {"DebugOptions", AN_OBJECT, &debug_options, .since = 6});
-SHAPE(compute_system, {"Owner", A_STRING}, {"SchemaVersion", AN_OBJECT, &version, .flags = REQUIRED}, {"HostingSystemId", A_STRING},
-      {"HostedSystem", ANYTHING}, {"Container", ANYTHING}, {"VirtualMachine", AN_OBJECT, &virtual_machine},
-      {"ShouldTerminateOnLastHandleClosed", A_BOOLEAN});
+            {"Chipset", AN_OBJECT, &chipset, .flags = REQUIRED},
+            {"ComputeTopology", AN_OBJECT, &topology, .flags = REQUIRED}, {"Devices", AN_OBJECT, &devices},
+            {"Services", AN_OBJECT, &services, .since = 5}, {"GuestState", AN_OBJECT, &guest_state, .since = 1},
+            {"RestoreState", AN_OBJECT, &restore_state}, {"StorageQoS", AN_OBJECT, &storage_qos, .since = 1},
+            {"GuestConnection", AN_OBJECT, &guest_connection, .since = 1}, {"RegistryChanges", ANYTHING},
+            {"DebugOptions", AN_OBJECT, &debug_options, .since = 6});
+SHAPE(compute_system, {"Owner", A_STRING}, {"SchemaVersion", AN_OBJECT, &version, .flags = REQUIRED},
+      {"HostingSystemId", A_STRING}, {"HostedSystem", ANYTHING}, {"Container", ANYTHING},
+      {"VirtualMachine", AN_OBJECT, &virtual_machine}, {"ShouldTerminateOnLastHandleClosed", A_BOOLEAN});
 
 /* Requests, queries, options */
 
@@ -173,12 +184,14 @@ WORDS_OF(crash_types, "CrashGuest");
 
 SHAPE(modify_request, {"ResourcePath", A_STRING, .flags = REQUIRED}, {"RequestType", A_WORD, .words = request_types},
       {"Settings", ANYTHING}, {"GuestRequest", ANYTHING});
-SHAPE(system_query, {"Ids", A_STRINGS}, {"Names", A_STRINGS}, {"Types", A_WORDS, .words = system_types}, {"Owners", A_STRINGS});
+SHAPE(system_query, {"Ids", A_STRINGS}, {"Names", A_STRINGS}, {"Types", A_WORDS, .words = system_types},
+      {"Owners", A_STRINGS});
 SHAPE(property_query, {"PropertyTypes", A_WORDS, .words = property_types}, {"Queries", ANYTHING, .since = 5});
 SHAPE(service_query, {"PropertyTypes", A_WORDS, .words = service_types}, {"PropertyQueries", ANYTHING, .since = 5});
 SHAPE(save_options, {"SaveType", A_WORD, .words = save_types, .flags = REQUIRED}, {"SaveStateFilePath", A_PATH});
-SHAPE(shutdown_options, {"Mechanism", A_WORD, .words = mechanisms, .since = 5}, {"Type", A_WORD, .words = shutdown_types, .since = 5},
-      {"Force", A_BOOLEAN, .since = 5}, {"Reason", A_STRING, .since = 5});
+SHAPE(shutdown_options, {"Mechanism", A_WORD, .words = mechanisms, .since = 5},
+      {"Type", A_WORD, .words = shutdown_types, .since = 5}, {"Force", A_BOOLEAN, .since = 5},
+      {"Reason", A_STRING, .since = 5});
 SHAPE(pause_options, {"SuspensionLevel", A_WORD, .words = suspension_levels}, {"HostedNotification", ANYTHING});
 SHAPE(crash_options, {"Type", A_WORD, .words = crash_types, .since = 3, .flags = REQUIRED});
 

@@ -1,5 +1,5 @@
-/* The published HCS schema as tables, and the check of a document against them: types, names, required members, words, and from
- * which Windows on a member is known.
+/* The published HCS schema as tables, and the check of a document against them: types, names, required members, words,
+ * and from which Windows on a member is known.
  */
 #ifndef HCS_SCHEMA_H
 #define HCS_SCHEMA_H
@@ -9,9 +9,9 @@
 
 struct shape;
 
-extern const struct shape compute_system, modify_request, attachment, plan9_share, hvsocket_service, com_port, system_query,
-    property_query, service_query, save_options, shutdown_options, pause_options, crash_options, network_adapter,
-    processor_limits;
+extern const struct shape compute_system, modify_request, attachment, plan9_share, hvsocket_service, com_port,
+    system_query, property_query, service_query, save_options, shutdown_options, pause_options, crash_options,
+    network_adapter, processor_limits;
 
 unsigned schema_build(void); /* of Windows: PROPOLIS_HCS_BUILD, 26100 by default */
 unsigned schema_minor(void); /* the highest 2.N that this build knows */

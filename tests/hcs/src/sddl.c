@@ -9,8 +9,9 @@
 #define INVALID_ACL CODE(0x80070538u)
 
 /* Two letters each. */
-static const char aliases[] = "AA AC AN AO AP AS AU BA BG BO BU CA CD CG CN CO CY DA DC DD DG DU EA ED EK ER ES HA HI HO IS IU KA LA "
-                              "LG LS LU LW ME MP MS MU NO NS NU OW PA PO PS PU RA RC RD RE RM RO RS RU SA SI SO SS SU SY UD WD WR ";
+static const char aliases[] =
+    "AA AC AN AO AP AS AU BA BG BO BU CA CD CG CN CO CY DA DC DD DG DU EA ED EK ER ES HA HI HO IS IU KA LA "
+    "LG LS LU LW ME MP MS MU NO NS NU OW PA PO PS PU RA RC RD RE RM RO RS RU SA SI SO SS SU SY UD WD WR ";
 static const char ace_types[] = "A D OA OD AU AL OU OL XA XD ZA RA ML SP ";
 static const char ace_flags[] = "CI OI NP IO ID SA FA CR ";
 static const char rights[] = "GA GR GW GX RC SD WD WO RP WP CC DC LC SW LO DT CR FA FR FW FX KA KR KW KX NR NW NX ";

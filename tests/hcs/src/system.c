@@ -147,7 +147,8 @@ void system_exited(struct system *system, HRESULT status, const char *type, stru
 
 void system_crashed(struct system *system, const char *log)
 {
-    struct json *report = json_object(), *parameters = json_array(), *crash = json_object(), *attribution = json_object();
+    struct json *report = json_object(), *parameters = json_array(), *crash = json_object(),
+                *attribution = json_object();
     for (int at = 0; at < 5; at++)
         json_add(parameters, json_integer(at));
     json_set(report, "SystemId", json_string(system->id));

@@ -12,7 +12,7 @@ struct bridge;
 struct system {
     char *id, *owner, runtime[GUID_TEXT];
     enum state state;
-    struct json *document; /* as it is now, after what was added and removed */
+    struct json *document;  /* as it is now, after what was added and removed */
     bool dies_with_handles; /* ShouldTerminateOnLastHandleClosed */
     bool listed;            /* in the table; false for one whose creation is under way or failed */
     bool lost;              /* the service died under it */
@@ -44,7 +44,8 @@ void system_forget(struct system *system);
 const char *system_state(const struct system *system);
 bool system_state_from(const char *name, enum state *state);
 
-/* The system has ended: remember how, and tell every handle. `status` is an HRESULT, `attribution` a JSON object or NULL. */
+/* The system has ended: remember how, and tell every handle. `status` is an HRESULT, `attribution` a JSON object or
+ * NULL. */
 void system_exited(struct system *system, HRESULT status, const char *type, struct json *attribution);
 void system_tell(struct system *system, uint32_t event, const char *data);
 void system_crashed(struct system *system, const char *log);

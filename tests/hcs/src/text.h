@@ -26,7 +26,7 @@ char *narrow(PCWSTR wide);       /* NULL gives NULL; a lone surrogate becomes U+
 PWSTR widen(const char *narrow); /* freed by LocalFree; NULL gives NULL */
 
 #define GUID_TEXT 37
-bool guid_valid(const char *text);                         /* 8-4-4-4-12 hexadecimal digits */
+bool guid_valid(const char *text);                        /* 8-4-4-4-12 hexadecimal digits */
 void guid_derive(const char *name, char guid[GUID_TEXT]); /* the same name gives the same GUID */
 void lower(char *text);
 

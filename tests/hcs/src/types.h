@@ -1,5 +1,5 @@
-/* The types of computecore: mingw-w64's own headers for the DLL, so that the ABI is not our opinion, and the same names for
- * the Linux library, where wchar_t has four bytes.
+/* The types of computecore: mingw-w64's own headers for the DLL, so that the ABI is not our opinion, and the same names
+ * for the Linux library, where wchar_t has four bytes.
  */
 #ifndef HCS_TYPES_H
 #define HCS_TYPES_H

@@ -41,7 +41,8 @@ bool vhd_check(struct file *file, struct verdict *verdict)
     if ((be32(footer + 8) & 2) == 0)
         return complain(verdict, VHD_FOOTER_CORRUPT, "the reserved feature bit is not set");
     if (be32(footer + 60) != FIXED)
-        return complain(verdict, NOT_SUPPORTED, "type %u: the stand-in reads fixed VHDs only", (unsigned)be32(footer + 60));
+        return complain(verdict, NOT_SUPPORTED, "type %u: the stand-in reads fixed VHDs only",
+                        (unsigned)be32(footer + 60));
     if (be64(footer + 16) != UINT64_MAX)
         return complain(verdict, VHD_FOOTER_CORRUPT, "a fixed VHD has no data offset");
     uint64_t current = be64(footer + 48);

@@ -37,12 +37,20 @@ static const struct {
     uint32_t length; /* 0: any */
     bool required;
 } items[ITEMS] = {
-    [FILE_PARAMETERS] = {{0x37, 0x67, 0xa1, 0xca, 0x36, 0xfa, 0x43, 0x4d, 0xb3, 0xb6, 0x33, 0xf0, 0xaa, 0x44, 0xe7, 0x6b}, 8, true},
-    [DISK_SIZE] = {{0x24, 0x42, 0xa5, 0x2f, 0x1b, 0xcd, 0x76, 0x48, 0xb2, 0x11, 0x5d, 0xbe, 0xd8, 0x3b, 0xf4, 0xb8}, 8, true},
-    [PAGE_83] = {{0xab, 0x12, 0xca, 0xbe, 0xe6, 0xb2, 0x23, 0x45, 0x93, 0xef, 0xc3, 0x09, 0xe0, 0x00, 0xc7, 0x46}, 16, true},
-    [LOGICAL_SECTOR] = {{0x1d, 0xbf, 0x41, 0x81, 0x6f, 0xa9, 0x09, 0x47, 0xba, 0x47, 0xf2, 0x33, 0xa8, 0xfa, 0xab, 0x5f}, 4, true},
-    [PHYSICAL_SECTOR] = {{0xc7, 0x48, 0xa3, 0xcd, 0x5d, 0x44, 0x71, 0x44, 0x9c, 0xc9, 0xe9, 0x88, 0x52, 0x51, 0xc5, 0x56}, 4, true},
-    [PARENT_LOCATOR] = {{0x2d, 0x5f, 0xd3, 0xa8, 0x0b, 0xb3, 0x4d, 0x45, 0xab, 0xf7, 0xd3, 0xd8, 0x48, 0x34, 0xab, 0x0c}, 0, false},
+    [FILE_PARAMETERS] =
+        {{0x37, 0x67, 0xa1, 0xca, 0x36, 0xfa, 0x43, 0x4d, 0xb3, 0xb6, 0x33, 0xf0, 0xaa, 0x44, 0xe7, 0x6b}, 8, true},
+    [DISK_SIZE] = {{0x24, 0x42, 0xa5, 0x2f, 0x1b, 0xcd, 0x76, 0x48, 0xb2, 0x11, 0x5d, 0xbe, 0xd8, 0x3b, 0xf4, 0xb8},
+                   8,
+                   true},
+    [PAGE_83] = {{0xab, 0x12, 0xca, 0xbe, 0xe6, 0xb2, 0x23, 0x45, 0x93, 0xef, 0xc3, 0x09, 0xe0, 0x00, 0xc7, 0x46},
+                 16,
+                 true},
+    [LOGICAL_SECTOR] =
+        {{0x1d, 0xbf, 0x41, 0x81, 0x6f, 0xa9, 0x09, 0x47, 0xba, 0x47, 0xf2, 0x33, 0xa8, 0xfa, 0xab, 0x5f}, 4, true},
+    [PHYSICAL_SECTOR] =
+        {{0xc7, 0x48, 0xa3, 0xcd, 0x5d, 0x44, 0x71, 0x44, 0x9c, 0xc9, 0xe9, 0x88, 0x52, 0x51, 0xc5, 0x56}, 4, true},
+    [PARENT_LOCATOR] =
+        {{0x2d, 0x5f, 0xd3, 0xa8, 0x0b, 0xb3, 0x4d, 0x45, 0xab, 0xf7, 0xd3, 0xd8, 0x48, 0x34, 0xab, 0x0c}, 0, false},
 };
 
 static uint32_t le16(const unsigned char *at)
@@ -174,8 +182,8 @@ static bool take_items(struct image *image, const unsigned char values[ITEMS][16
     if (image->block < MIB || image->block > 256 * MIB || (image->block & (image->block - 1)) != 0)
         return complain(image->verdict, VHD_BLOCK_SIZE, "blocks of %llu bytes", (unsigned long long)image->block);
     if ((image->sector != 512 && image->sector != 4096) || (physical != 512 && physical != 4096))
-        return complain(image->verdict, VHD_SECTOR_SIZE, "sectors of %llu and %u bytes", (unsigned long long)image->sector,
-                        (unsigned)physical);
+        return complain(image->verdict, VHD_SECTOR_SIZE, "sectors of %llu and %u bytes",
+                        (unsigned long long)image->sector, (unsigned)physical);
     if (image->size == 0 || image->size % image->sector != 0 || image->size > MOST_BYTES)
         return complain(image->verdict, VHD_INVALID_SIZE, "a disk of %llu bytes", (unsigned long long)image->size);
     if (image->parent)
@@ -200,7 +208,8 @@ static bool check_metadata(struct image *image)
         if (length > 0 && (offset < TABLE_SIZE || (uint64_t)offset + length > image->metadata.length))
             good = corrupt(image, "a metadata item lies outside of its region");
         else if (known == ITEMS)
-            good = (flags & 4) == 0 || complain(image->verdict, VHD_FORMAT_VERSION, "a required metadata item is unknown");
+            good =
+                (flags & 4) == 0 || complain(image->verdict, VHD_FORMAT_VERSION, "a required metadata item is unknown");
         else if (found[known] || (items[known].length != 0 && length != items[known].length))
             good = corrupt(image, "a metadata item comes twice or has the wrong length");
         else if ((flags & 1) != 0 || (items[known].required && (flags & 4) == 0))
@@ -261,7 +270,8 @@ static bool check_bat(struct image *image)
         return complain(image->verdict, VHD_BAT_CORRUPT, "the block allocation table is too short");
     unsigned char *table = allocate(entries * 8);
     uint64_t *offsets = allocate(entries * sizeof *offsets);
-    bool good = file_read(image->file, image->bat.offset, table, entries * 8) || bat_corrupt(image, "cannot be read", 0);
+    bool good =
+        file_read(image->file, image->bat.offset, table, entries * 8) || bat_corrupt(image, "cannot be read", 0);
     for (uint64_t number = 0; good && number < entries; number++) {
         uint64_t offset;
         good = check_entry(image, le64(table + 8 * number), number, number % (ratio + 1) == ratio, &offset);
