@@ -11,34 +11,25 @@ runs until its standard input ends. The port is written to FILE when it serves.
 
 import argparse
 import contextlib
-import json
 import shutil
 import socket
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 if not __package__:  # run as a file
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from hcs import winepath
-from hcs.machine import AGENT_SERVICE, FORCED, LUNS, Ending, Machine, StartError, configuration
+from hcs import codes, winepath
+from hcs.connection import Connection
+from hcs.machine import AGENT_SERVICE, FORCED, LUNS, Ending, Machine, configuration
+from hcs.monitor import MonitorError
+from hcs.service import Refusal, System
+from propolis.errors import PropolisError
 from propolis.spec import Disk, DiskFormat
-
-_NOT_SUPPORTED = 0x80070032
-_SHARING_VIOLATION = 0x80070020
-_INVALID_PARAMETER = 0x80070057
-_ACCESS_DENIED = 0x80070005
-_TERMINATED_DURING_START = 0x80370100
-_INVALID_STATE = 0x80370105
-_NOT_FOUND = 0x8037010E
-_ALREADY_EXISTS = 0x8037010F
-_ALREADY_STOPPED = 0x80370110
-_CORRUPT = 0xC03A0010
 
 _EVERY_MACHINE = "*"
 _MOST_GRANTS = 64
@@ -46,47 +37,6 @@ _MOST_GRANTS = 64
 _LISTENER_PATIENCE = 5.0
 """Seconds in which a guest that dials finds its listener."""
 _END_TIMEOUT = 10.0
-
-
-class Refusal(Exception):
-    """A request that fails, with its HRESULT."""
-
-    def __init__(self, code: int, message: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass
-class System:
-    """A compute system as the service knows it."""
-
-    id: str
-    runtime: str
-    document: dict
-    silent: bool
-    """The guest's agent finds no listener."""
-    directory: Path
-    state: str = "Created"
-    machine: Machine | None = None
-    connections: list["Connection"] = field(default_factory=list)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def dies_with_handles(self) -> bool:
-        """Whether it ends when the last process closes it."""
-        return self.document.get("ShouldTerminateOnLastHandleClosed", False)
-
-    def properties(self) -> dict:
-        """What an enumeration tells of it."""
-        owner = {"Owner": self.document["Owner"]} if "Owner" in self.document else {}
-        return {
-            "Id": self.id,
-            "SystemType": "VirtualMachine",
-            **owner,
-            "RuntimeId": self.runtime,
-            "State": self.state,
-            "RuntimeOsType": "Unknown",
-        }
 
 
 class Bridge:
@@ -143,12 +93,12 @@ class Bridge:
 
     # what requests do
 
-    def create(self, connection: "Connection", request: dict) -> None:
+    def create(self, connection: Connection, request: dict) -> None:
         """A new system, held by this connection."""
         name = request["id"]
         with self._lock:
             if name in self.systems:
-                raise Refusal(_ALREADY_EXISTS)
+                raise Refusal(codes.ALREADY_EXISTS)
             directory = Path(tempfile.mkdtemp(dir=self._directory))
             system = System(name, request["runtime"], request["document"], request.get("silent", False), directory)
             self.systems[name] = system
@@ -158,29 +108,29 @@ class Bridge:
         """The system of this name."""
         with self._lock:
             if name not in self.systems:
-                raise Refusal(_NOT_FOUND)
+                raise Refusal(codes.NOT_FOUND)
             return self.systems[name]
 
     def start(self, system: System) -> None:
         """Boot the machine."""
         with self._lock:
             if system.state != "Created":
-                raise Refusal(_INVALID_STATE)
+                raise Refusal(codes.INVALID_STATE)
             try:
                 config = configuration(system.document, system.id, system.directory, self.wineprefix)
             except KeyError as error:
                 raise Refusal(
-                    _NOT_SUPPORTED, f"the bridge boots LinuxKernelDirect only, and finds no {error}"
+                    codes.NOT_SUPPORTED, f"the bridge boots LinuxKernelDirect only, and finds no {error}"
                 ) from error
             except ValueError as error:
-                raise Refusal(_INVALID_PARAMETER, str(error)) from error
+                raise Refusal(codes.INVALID_PARAMETER, str(error)) from error
             try:
                 system.machine = Machine(
                     config,
                     stop_on_reset=system.document["VirtualMachine"].get("StopOnReset", False),
                     dial=lambda: self._dial(system),
                 )
-            except StartError as error:
+            except (MonitorError, PropolisError, OSError) as error:
                 raise Refusal(_code_of(str(error)), str(error)) from error
             self._change(system, "Running")
             threading.Thread(target=self._watch, args=(system, system.machine), daemon=True).start()
@@ -189,14 +139,14 @@ class Bridge:
         """From one state to another by a command of QEMU's monitor."""
         with self._lock:
             if system.state != source or system.machine is None:
-                raise Refusal(_ALREADY_STOPPED if system.state == "Stopped" else _INVALID_STATE)
+                raise Refusal(codes.ALREADY_STOPPED if system.state == "Stopped" else codes.INVALID_STATE)
             self._order(system.machine, command)
             self._change(system, target)
 
     def shut_down(self, system: System) -> None:
         """Press the power button."""
         if system.machine is None or system.state != "Running":
-            raise Refusal(_INVALID_STATE)
+            raise Refusal(codes.INVALID_STATE)
         self._order(system.machine, "system_powerdown")
 
     def end(self, system: System) -> None:
@@ -217,7 +167,7 @@ class Bridge:
                 self._modify_disk(system, devices["Scsi"], path[3], path[5], kind, settings)
             elif path[2] == "Plan9":
                 if system.machine is not None:
-                    raise Refusal(_NOT_SUPPORTED, "QEMU takes no share while it runs")
+                    raise Refusal(codes.NOT_SUPPORTED, "QEMU takes no share while it runs")
                 shares = devices["Plan9"].setdefault("Shares", [])
                 shares[:] = [share for share in shares if share["Name"] != settings["Name"]]
                 shares += [settings] if kind == "Add" else []
@@ -242,14 +192,14 @@ class Bridge:
             if system.machine is not None:
                 system.machine.attach(disk, address)
             attachments[lun] = settings
-        except StartError as error:
+        except MonitorError as error:
             raise Refusal(_code_of(str(error)), str(error)) from error
 
     def grant(self, name: str, path: str) -> None:
         """An entry in the access list of a file."""
         with self._lock:
             if sum(_same(path, other) for _, other in self.grants) >= _MOST_GRANTS:
-                raise Refusal(_INVALID_PARAMETER, "the access list is full")
+                raise Refusal(codes.INVALID_PARAMETER, "the access list is full")
             self.grants.append((name, path))
 
     def revoke(self, name: str, path: str) -> None:
@@ -261,11 +211,11 @@ class Bridge:
         """Refuse what no entry allows."""
         with self._lock:
             if not any(owner in (name, _EVERY_MACHINE) and _same(path, other) for owner, other in self.grants):
-                raise Refusal(_ACCESS_DENIED)
+                raise Refusal(codes.ACCESS_DENIED)
 
     # what happens by itself
 
-    def left(self, connection: "Connection", system: System) -> None:
+    def left(self, connection: Connection, system: System) -> None:
         """A process let go of the system; returns when that has had its effect."""
         with self._lock:
             system.connections.remove(connection)
@@ -276,7 +226,7 @@ class Bridge:
             if self.systems.get(system.id) is system:
                 del self.systems[system.id]
 
-    def forget(self, connection: "Connection") -> None:
+    def forget(self, connection: Connection) -> None:
         """A connection has ended."""
         with self._lock:
             self._connections.discard(connection)
@@ -306,8 +256,8 @@ class Bridge:
     def _order(self, machine: Machine, command: str) -> None:
         try:
             machine.execute(command)
-        except StartError as error:
-            raise Refusal(_INVALID_STATE, str(error)) from error
+        except MonitorError as error:
+            raise Refusal(codes.INVALID_STATE, str(error)) from error
 
     def _dial(self, system: System) -> socket.socket | None:
         """Connect to the listener that the host has published for the agent's service."""
@@ -330,108 +280,8 @@ def _same(left: str, right: str) -> bool:
 def _code_of(words: str) -> int:
     """The HRESULT that stands for what QEMU said."""
     if "lock" in words:
-        return _SHARING_VIOLATION
-    return _CORRUPT if "VHDX" in words or "vpc" in words else _TERMINATED_DURING_START
-
-
-class Connection:
-    """One process' hold on the service or on one system."""
-
-    def __init__(self, bridge: Bridge, channel: socket.socket) -> None:
-        self._bridge = bridge
-        self._channel = channel
-        self._system: System | None = None
-        self._sending = threading.Lock()
-
-    def hold(self, system: System) -> None:
-        """From now on this connection is a handle of `system`."""
-        self._system = system
-        system.connections.append(self)
-
-    def send(self, message: dict) -> None:
-        """One line; whoever is gone does not get it."""
-        with self._sending, contextlib.suppress(OSError):
-            self._channel.sendall(json.dumps(message).encode() + b"\n")
-
-    def close(self) -> None:
-        """End it."""
-        with contextlib.suppress(OSError):
-            self._channel.shutdown(socket.SHUT_RDWR)
-
-    def run(self) -> None:
-        """Answer requests until the process is gone."""
-        handed_over = False
-        lines = self._channel.makefile("rb")
-        try:
-            for line in lines:
-                request = json.loads(line)
-                if request["op"] == "console":
-                    handed_over = self._console(request["id"])
-                    break
-                self.send({"n": request["n"], **self._answer(request)})
-        except (OSError, ValueError):
-            pass
-        finally:
-            lines.close()
-            self._let_go()
-            self._bridge.forget(self)
-            if not handed_over:
-                self._channel.close()
-
-    def _let_go(self) -> None:
-        system, self._system = self._system, None
-        if system is not None:
-            self._bridge.left(self, system)
-
-    def _console(self, name: str) -> bool:
-        try:
-            machine = self._bridge.find(name).machine
-        except Refusal:
-            return False
-        if machine is not None:
-            machine.console.attach(self._channel)
-        return machine is not None
-
-    def _answer(self, request: dict) -> dict:
-        try:
-            return {"hresult": 0, **(self._perform(request) or {})}
-        except Refusal as refusal:
-            return {"hresult": refusal.code, "message": str(refusal) or f"refused with 0x{refusal.code:08x}"}
-
-    def _perform(self, request: dict) -> dict | None:
-        operation, bridge = request["op"], self._bridge
-        if operation in ("hello", "close"):
-            self._let_go()
-            return None
-        if operation == "enumerate":
-            return {"systems": [system.properties() for system in list(bridge.systems.values())]}
-        if operation in ("grant", "revoke", "granted"):
-            perform = {"grant": bridge.grant, "revoke": bridge.revoke, "granted": bridge.check_granted}[operation]
-            perform(request["id"], request["path"])
-            return None
-        if operation == "create":
-            bridge.create(self, request)
-            return None
-        system = bridge.find(request["id"])
-        if operation == "open":
-            self.hold(system)
-        elif operation == "find":
-            return {"document": system.document, "state": system.state}
-        elif operation == "start":
-            bridge.start(system)
-        elif operation == "pause":
-            bridge.move(system, "Running", "Paused", "stop")
-        elif operation == "resume":
-            bridge.move(system, "Paused", "Running", "cont")
-        elif operation == "shutdown":
-            bridge.shut_down(system)
-        elif operation == "terminate":
-            bridge.end(system)
-        elif operation == "modify":
-            bridge.modify(system, request["request"])
-        else:
-            raise Refusal(_INVALID_PARAMETER, f"the bridge does not know {operation}")
-        return None
+        return codes.SHARING_VIOLATION
+    return codes.CORRUPT if "VHDX" in words or "vpc" in words else codes.TERMINATED_DURING_START
 
 
 def main() -> None:
