@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+import time
 import uuid
 
 import pytest
@@ -32,6 +33,14 @@ BASE = {
         },
     },
 }
+
+
+def until(condition):
+    """Wait for what comes by itself."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hcs.bridge import Bridge
-from hcs.conftest import BASE
+from hcs.conftest import BASE, until
 from hcs.machine import AGENT_SERVICE
 from propolis.agent.session import Session
 from propolis.disk.writable import make_writable
@@ -36,14 +36,6 @@ def lives(pid):
     with contextlib.suppress(FileNotFoundError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False
-
-
-def until(condition):
-    """Wait for what comes by itself."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")
@@ -253,7 +245,10 @@ def test_a_bridge_that_is_killed_takes_its_machines_along(core, machine, plan, t
     """The service's own death: whoever holds a system is told, and no QEMU stays."""
     port = tmp_path / "port"
     command = [sys.executable, Path(__file__).with_name("bridge.py"), "--port-file", port]
-    with subprocess.Popen([*command, "--hvsockets", tmp_path / "sockets"], stdin=subprocess.PIPE) as process:
+    command += ["--hvsockets", tmp_path / "sockets"]
+    # what a killed bridge leaves of its directories lies there
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as process:
         until(port.exists)
         monkeypatch.setenv("PROPOLIS_HCS_BRIDGE", port.read_text())
         direct = machine["VirtualMachine"]["Chipset"]["LinuxKernelDirect"]

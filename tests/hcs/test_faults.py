@@ -1,8 +1,8 @@
 """Failures on demand come where and as they were ordered."""
 
-import time
-
 import pytest
+
+from hcs.conftest import until
 
 FUNCTIONS = {
     "HcsCreateComputeSystem": lambda core, system: core.create("other", "{}")[1],
@@ -61,8 +61,8 @@ def test_the_service_dies(core, document, vm_id, faults):
     assert core.properties(system).code == 0x8037011E
     assert core.terminate(system).code == 0x8037011E
     assert core.wait_for_exit(system).code == 0x8037011E
+    until(lambda: told == [(0x02000000, None)])
     core.close(system)
-    assert told == [(0x02000000, None)]
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,7 @@ def test_fates_of_guests(core, system, faults, guest, kinds, exit_type):
     faults(guest=guest)
     assert core.start(system).code == 0
     assert core.wait_for_exit(system).document["ExitType"] == exit_type
-    deadline = time.monotonic() + 5
-    while told != kinds:
-        assert time.monotonic() < deadline, told
-        time.sleep(0.005)
+    until(lambda: told == kinds)
 
 
 def test_a_guest_that_takes_the_service_along(core, document, vm_id, faults):

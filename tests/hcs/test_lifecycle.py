@@ -7,6 +7,7 @@ import time
 import pytest
 
 from hcs.computecore import Result
+from hcs.conftest import until
 
 NOT_STARTED, ALREADY_STARTED, PENDING, TIMEOUT = 0x80370115, 0x80370116, 0x80370117, 0x80370118
 INVALID_STATE, ALREADY_EXISTS, ALREADY_STOPPED, NOT_FOUND = 0x80370105, 0x8037010F, 0x80370110, 0x8037010E
@@ -19,13 +20,6 @@ def events(core, system):
     told = []
     assert core.listen(system, lambda kind, text: told.append((kind, json.loads(text) if text else None))) == 0
     return told
-
-
-def until(condition):
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_from_creation_to_a_forced_end(core, system, events, vm_id):
