@@ -17,8 +17,9 @@
 #include "console.h"
 #include "wire.h"
 
-#ifndef SYSFS
-#define SYSFS "/sys" /* tests make up another */
+#ifndef SYSFS /* tests make up others */
+#define SYSFS "/sys"
+#define DEV "/dev"
 #endif
 #define WAIT_MS 10000
 #define BLOCK SYSFS "/class/block"
@@ -87,7 +88,7 @@ static unsigned find_controller(char *address)
 static bool opens(const char *name)
 {
     char path[DEVICES_PATH];
-    snprintf(path, sizeof path, "/dev/%.50s", name);
+    snprintf(path, sizeof path, DEV "/%.50s", name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd >= 0)
         close(fd);

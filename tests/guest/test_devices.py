@@ -13,7 +13,7 @@ PCI = "devices/pci0000:00/0000:00:02.0"
 
 @pytest.fixture(scope="session")
 def program(compiled):
-    return compiled("devices_dump", "devices.c", defines=['SYSFS="sys"'])
+    return compiled("devices_dump", "devices.c", defines=['SYSFS="sys"', 'DEV="dev"'])
 
 
 class Sysfs:
@@ -23,16 +23,19 @@ class Sysfs:
         self.root, self.program = root, program
         self.sys = root / "sys"
         (self.sys / "class" / "block").mkdir(parents=True)
+        (root / "dev").mkdir()
 
-    def block(self, name, device):
+    def block(self, name, device, *, opens=True):
         """A block device; `device` is the directory of what it hangs on."""
         hardware = self.sys / device
+        if opens:
+            (self.root / "dev" / name).touch()
         (hardware / "block" / name).mkdir(parents=True)
         (hardware / "block" / name / "device").symlink_to(hardware)
         (self.sys / "class" / "block" / name).symlink_to(hardware / "block" / name)
 
-    def scsi(self, name, controller, host, lun, target=0):
-        self.block(name, f"{controller}/host{host}/target{host}:0:{target}/{host}:0:{target}:{lun}")
+    def scsi(self, name, controller, host, lun, target=0, **options):
+        self.block(name, f"{controller}/host{host}/target{host}:0:{target}/{host}:0:{target}:{lun}", **options)
 
     def file(self, path, text=""):
         (self.sys / path).parent.mkdir(parents=True, exist_ok=True)
@@ -158,3 +161,9 @@ def test_the_port_is_found_by_its_name(sysfs):
     sysfs.file("class/virtio-ports/vport1p3/dev", "")  # its name comes later
     assert sysfs.ask("port", wire.PORT_NAME) == ["/dev/vport1p2"]
     assert sysfs.ask("port", f"{wire.PORT_NAME}x") == ["none"]
+
+
+def test_a_disk_that_is_shown_but_cannot_be_opened_yet_does_not_count(sysfs):
+    sysfs.scsi("sda", f"{PCI}/virtio3", 0, 0)
+    sysfs.scsi("sdb", f"{PCI}/virtio3", 0, 1, opens=False)
+    assert sysfs.run("disks", 2).stderr.startswith("only 1 of 2 disks appeared")
