@@ -16,8 +16,6 @@ _OPTIONS = (
     "panic=-1",
     # testing the ciphers of a stock kernel takes more than half of all instructions until init runs
     "cryptomgr.notests",
-    # our init looks for disks, on the one target that has any: the kernel would ask 256
-    "scsi_mod.scan=manual",
 )
 
 

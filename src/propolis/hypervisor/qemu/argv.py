@@ -104,7 +104,9 @@ def _ticks_by_hpet(config: VMConfig, accelerator: Accelerator) -> bool:
 
 
 def _boot(config: VMConfig, accelerator: Accelerator) -> list[str]:
-    boot, arguments = config.boot, [config.boot.cmdline]
+    boot = config.boot
+    # guests look for disks themselves, on the one target that has any: the kernel would ask 256
+    arguments = [config.boot.cmdline, "scsi_mod.scan=manual"]
     if _ticks_by_hpet(config, accelerator):
         # nor rewrites it its own locks for one processor: each change of code throws away what was translated
         arguments += ["noapictimer", "noreplace-smp"]
