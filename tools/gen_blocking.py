@@ -37,6 +37,7 @@ from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 from propolis.agent import connection, files, process
 from propolis.agent.files import FileEvent, FileStatus, GuestPath
 from propolis.agent.process import ExitStatus
+from propolis.agent.signals import Signal
 from propolis.agent.statistics import Statistics
 from propolis.agent.wire import SignalScope
 from propolis.errors import MachineLost

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from propolis import errors as errors
 
 if TYPE_CHECKING:
+    from propolis.agent.wire import SignalScope as SignalScope
     from propolis.machine.blocking import Machine as Machine
     from propolis.machine.blocking import run as run
     from propolis.machine.handle import AsyncMachine as AsyncMachine
@@ -22,11 +23,12 @@ _HOMES = {
     "Machine": "propolis.machine.blocking",
     "Mount": "propolis.spec",
     "Result": "propolis.machine.result",
+    "SignalScope": "propolis.agent.wire",
     "arun": "propolis.machine.handle",
     "run": "propolis.machine.blocking",
 }
 
-__all__ = ["AsyncMachine", "Machine", "Mount", "Result", "arun", "errors", "run"]
+__all__ = ["AsyncMachine", "Machine", "Mount", "Result", "SignalScope", "arun", "errors", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -64,6 +64,17 @@ def test_a_terminal_is_a_terminal(machine):
     assert machine.exec(["tty"]).exit_code == 1
 
 
+@pytest.mark.parametrize(("scope", "left"), [(propolis.SignalScope.GROUP, 0), (propolis.SignalScope.PROCESS, 1)])
+def test_signals_go_by_name_to_the_process_or_its_group(machine, scope, left):
+    process = machine.open(["sh", "-c", f"sleep 432{left} & echo $$; wait"])
+    assert process.stdout.receive()
+    process.stdout.aclose()
+    process.stderr.aclose()
+    process.signal("SIGTERM", scope)
+    assert process.wait().signal == 15
+    assert machine.exec(["ps", "-o", "args"]).text.count(f"sleep 432{left}") == left
+
+
 def test_names_that_are_not_utf_8_survive(machine):
     name = os.fsdecode(b"/tmp/\xff\xfe")
     assert machine.exec(["touch", name]).exit_code == 0

@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from propolis.agent import wire
 from propolis.agent.session import Session
+from propolis.agent.signals import Signal, signal_number
 from propolis.agent.wire import Failure, SignalScope, Source
 from propolis.errors import (
     CommandNotExecutable,
@@ -241,13 +242,17 @@ class GuestProcess:
             raise again(self._error or MachineLost("the machine went away"))
         return self._status
 
-    async def signal(self, number: int, scope: SignalScope = SignalScope.GROUP) -> None:
-        """Send a signal by number, to the process' group or to it alone. Nothing happens once it has ended.
+    async def signal(self, signal: Signal, scope: SignalScope = SignalScope.GROUP) -> None:
+        """Send a signal to the process' group or to it alone. Nothing happens once it has ended.
+
+        Args:
+            signal: a name ("TERM", "SIGTERM"), a member of Python's `signal`, or Linux' number.
+            scope: whom it reaches.
 
         Raises:
             InvalidArgument: no such signal.
         """
-        self._link.post(self._link.session.signal(self._stream, number, scope))
+        self._link.post(self._link.session.signal(self._stream, signal_number(signal), scope))
         await self._link.flushed()
 
     async def resize(self, rows: int, columns: int) -> None:

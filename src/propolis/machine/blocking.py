@@ -18,6 +18,7 @@ from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 from propolis.agent import connection, files, process
 from propolis.agent.files import FileEvent, FileStatus, GuestPath
 from propolis.agent.process import ExitStatus
+from propolis.agent.signals import Signal
 from propolis.agent.statistics import Statistics
 from propolis.agent.wire import SignalScope
 from propolis.errors import MachineLost
@@ -260,13 +261,17 @@ class GuestProcess:
         """
         return self._call(self._source.wait)
 
-    def signal(self, number: int, scope: SignalScope = SignalScope.GROUP) -> None:
-        """Send a signal by number, to the process' group or to it alone. Nothing happens once it has ended.
+    def signal(self, signal: Signal, scope: SignalScope = SignalScope.GROUP) -> None:
+        """Send a signal to the process' group or to it alone. Nothing happens once it has ended.
+
+        Args:
+            signal: a name ("TERM", "SIGTERM"), a member of Python's `signal`, or Linux' number.
+            scope: whom it reaches.
 
         Raises:
             InvalidArgument: no such signal.
         """
-        return self._call(lambda: self._source.signal(number, scope))
+        return self._call(lambda: self._source.signal(signal, scope))
 
     def resize(self, rows: int, columns: int) -> None:
         """Tell the process' terminal its size. Without a terminal nothing happens.
@@ -521,9 +526,17 @@ class Machine:
         """
         return self._call(lambda: self._machine.wait(timeout))
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the workload's process group. Does nothing once it has ended."""
-        return self._call(lambda: self._machine.signal(number))
+    def signal(self, signal: Signal, scope: SignalScope = SignalScope.GROUP) -> None:
+        """Send a signal to the workload's process group, or to it alone. Does nothing once it has ended.
+
+        Args:
+            signal: a name ("TERM", "SIGTERM"), a member of Python's `signal`, or Linux' number.
+            scope: whom it reaches.
+
+        Raises:
+            InvalidArgument: no such signal.
+        """
+        return self._call(lambda: self._machine.signal(signal, scope))
 
     def logs(self) -> bytes:
         """The end of what the workload printed on both streams, at most 1 MiB."""

@@ -16,7 +16,9 @@ from propolis.agent.builtins import Builtins
 from propolis.agent.connection import Connection, dial
 from propolis.agent.files import Files, GuestPath
 from propolis.agent.process import GuestProcess
+from propolis.agent.signals import Signal
 from propolis.agent.statistics import Statistics
+from propolis.agent.wire import SignalScope
 from propolis.errors import DeadlineExceeded, InvalidArgument, MachineLost
 from propolis.machine.attach import Collected, attach, from_bytes
 from propolis.machine.copying import copy_in, copy_out
@@ -226,9 +228,17 @@ class AsyncMachine:
         with self._launched.told(), _deadline(timeout, "the workload still runs"):
             return (await self._main.wait()).shell_code
 
-    async def signal(self, number: int) -> None:
-        """Send a signal to the workload's process group. Does nothing once it has ended."""
-        await self._main.signal(number)
+    async def signal(self, signal: Signal, scope: SignalScope = SignalScope.GROUP) -> None:
+        """Send a signal to the workload's process group, or to it alone. Does nothing once it has ended.
+
+        Args:
+            signal: a name ("TERM", "SIGTERM"), a member of Python's `signal`, or Linux' number.
+            scope: whom it reaches.
+
+        Raises:
+            InvalidArgument: no such signal.
+        """
+        await self._main.signal(signal, scope)
 
     def logs(self) -> bytes:
         """The end of what the workload printed on both streams, at most 1 MiB."""
