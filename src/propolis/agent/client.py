@@ -8,14 +8,14 @@ pipe.
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 from anyio.abc import TaskGroup
 
 from propolis import spec
 from propolis.agent import session
-from propolis.agent.process import WINDOW, GuestProcess, again
+from propolis.agent.process import WINDOW, GuestProcess, StreamListener, again
 from propolis.agent.session import Hello as Hello
 from propolis.agent.wire import Source
 from propolis.channel import ByteChannel
@@ -38,7 +38,7 @@ class AgentClient:
         self.session = session.Session()
         self._channel = channel
         self._tasks: TaskGroup | None = None
-        self._processes: dict[int, GuestProcess] = {}
+        self._streams: dict[int, StreamListener] = {}
         self._hello: Hello | None = None
         self._error: MachineError | None = None
         self._greeted = anyio.Event()
@@ -114,7 +114,7 @@ class AgentClient:
         return await self._open(*self.session.start(WINDOW))
 
     async def _open(self, stream: int, request: bytes, input: bool = True) -> GuestProcess:
-        process = self._processes[stream] = GuestProcess(self, stream)
+        process = self._streams[stream] = GuestProcess(self, stream)
         self.post(request)
         if not input:
             process.stdin.finish()
@@ -126,6 +126,30 @@ class AgentClient:
             if not runs:
                 process.abandon()
         return process
+
+    def forward(self, document: dict[str, Any], listener: StreamListener) -> int:
+        """Send another session's EXEC on, its `credit` included; returns the stream, which is `listener`'s.
+
+        Raises:
+            InvalidArgument: it is too long.
+            MachineLost, ProtocolError: the connection has ended.
+        """
+        if self._error is not None:
+            raise again(self._error)
+        stream, request = self.session.forward(document)
+        self._streams[stream] = listener
+        self.post(request)
+        return stream
+
+    def leave_behind(self, stream: int, pid: int, *, kill: bool) -> None:
+        """Take a stream from its listener: nobody hears its output any more, and it is killed or let go on."""
+        if stream in self._streams:
+            process = self._streams[stream] = GuestProcess(self, stream)
+            process.pid = pid
+            for source in Source:  # what the listener had been sent and never granted again
+                missing = WINDOW - self.session.allowance(stream, source)
+                self.post(self.session.grant(stream, source, max(missing, 0)))
+            process.abandon() if kill else process.unheard()
 
     async def ping(self) -> float:
         """Return the seconds of one round trip.
@@ -222,24 +246,15 @@ class AgentClient:
 
     def _handle(self, event: session.Event) -> None:
         match event:
-            case session.Output(stream, source, data):
-                process = self._processes[stream]
-                (process.stdout if source is Source.STDOUT else process.stderr).feed(data)
-            case session.Credit(stream, _):
-                self._processes[stream].stdin.credit()
-            case session.InputClosed(stream):
-                self._processes[stream].stdin.end(None)
-            case session.Started(stream, pid):
-                self._processes[stream].started(pid)
-            case session.Exited(stream, code, signal):
-                self._processes.pop(stream).exited(code, signal)
-            case session.Failed(stream, failure, text):
-                self._processes.pop(stream).failed(failure, text)
             case session.Pong(token):
                 self._pings.pop(token).set()
             case Hello():
                 self._hello = event
                 self._greeted.set()
+            case session.Exited() | session.Failed():
+                self._streams.pop(event.stream).take(event)
+            case _:
+                self._streams[event.stream].take(event)
 
     def _end(self, error: MachineError) -> None:
         """The connection is over; the first reason stands."""
@@ -247,9 +262,9 @@ class AgentClient:
             return
         self._error = error
         self._outgoing.clear()
-        for process in self._processes.values():
-            process.lost(error)
-        self._processes.clear()
+        for listener in self._streams.values():
+            listener.lost(error)
+        self._streams.clear()
         for answered in self._pings.values():
             answered.set()
         self._greeted.set()

@@ -12,8 +12,9 @@ from typing import Protocol
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from propolis.agent import session as events
 from propolis.agent import wire
-from propolis.agent.session import Session
+from propolis.agent.session import Session, StreamEvent
 from propolis.agent.signals import Signal, signal_number
 from propolis.agent.wire import Failure, SignalScope, Source
 from propolis.errors import (
@@ -52,6 +53,16 @@ class Link(Protocol):
 
     async def flushed(self) -> None:
         """Wait until all that was queued has been handed to the channel, or the connection has ended."""
+
+
+class StreamListener(Protocol):
+    """Whoever holds a stream of the connection."""
+
+    def take(self, event: StreamEvent) -> None:
+        """Something has come on the stream; `Exited` and `Failed` are the last of it."""
+
+    def lost(self, error: MachineError) -> None:
+        """The connection has ended before the stream."""
 
 
 def again(error: MachineError) -> MachineError:
@@ -279,26 +290,34 @@ class GuestProcess:
     def abandon(self) -> None:
         """For the connection: the caller is gone before it held the process; kill it, now or once it runs."""
         self._abandoned = True
-        self.stdout.discard()
-        self.stderr.discard()
+        self.unheard()
         if self.pid:
             self._link.post(self._link.session.signal(self._stream, _SIGKILL))
 
-    def started(self, pid: int) -> None:
-        """For the connection: it runs."""
-        self.pid = pid
-        self._answered.set()
-        if self._abandoned:
-            self.abandon()
+    def unheard(self) -> None:
+        """For the connection: drop all output; the process goes on."""
+        self.stdout.discard()
+        self.stderr.discard()
 
-    def exited(self, code: int, signal: int) -> None:
-        """For the connection: it has ended."""
-        self._status = ExitStatus(code, signal)
-        self._end(None)
-
-    def failed(self, failure: Failure, text: str) -> None:
-        """For the connection: it never ran."""
-        self._end(process_error(failure, text))
+    def take(self, event: StreamEvent) -> None:
+        """For the connection: something has come."""
+        match event:
+            case events.Output(_, source, data):
+                (self.stdout if source is Source.STDOUT else self.stderr).feed(data)
+            case events.Credit():
+                self.stdin.credit()
+            case events.InputClosed():
+                self.stdin.end(None)
+            case events.Started(_, pid):
+                self.pid = pid
+                self._answered.set()
+                if self._abandoned:
+                    self.abandon()
+            case events.Exited(_, code, signal):
+                self._status = ExitStatus(code, signal)
+                self._end(None)
+            case events.Failed(_, failure, text):
+                self._end(process_error(failure, text))
 
     def lost(self, error: MachineError) -> None:
         """For the connection: the machine is gone."""

@@ -115,7 +115,8 @@ class Pong:
     token: int
 
 
-Event = Hello | Started | Output | Credit | InputClosed | Exited | Failed | Pong
+StreamEvent = Started | Output | Credit | InputClosed | Exited | Failed
+Event = Hello | Pong | StreamEvent
 
 
 class _Stream:
@@ -281,7 +282,15 @@ class Session:
         for text in (*process.argv, *process.env, *process.groups, process.working_dir, process.user):
             if "\0" in text:
                 raise InvalidArgument(f"an argument or environment entry holds a NUL byte: {text[:60]!r}")
-        return self._open(FrameType.EXEC, process.to_json() | {"credit": credit})
+        return self.forward(process.to_json() | {"credit": credit})
+
+    def forward(self, document: dict[str, Any]) -> tuple[int, bytes]:
+        """Open a stream for what another session's EXEC asks for; `document` has its `credit`.
+
+        Raises:
+            InvalidArgument: it is too long.
+        """
+        return self._open(FrameType.EXEC, document)
 
     def start(self, credit: int) -> tuple[int, bytes]:
         """Open the stream of the process that `/.propolis_init.json` describes."""
@@ -330,6 +339,11 @@ class Session:
         if not (0 <= rows <= 0xFFFF and 0 <= columns <= 0xFFFF):
             raise InvalidArgument(f"a terminal cannot have {rows} rows and {columns} columns")
         return self._small(FrameType.RESIZE, stream, wire.U16_PAIR.pack(rows, columns))
+
+    def allowance(self, stream: int, source: Source) -> int:
+        """How many bytes of one output the guest may still send; 0 for a stream that has ended."""
+        known = self._streams.get(stream)
+        return known.allowance[source] if known else 0
 
     def grant(self, stream: int, source: Source, amount: int) -> bytes:
         """Let the guest send `amount` more bytes of one output."""

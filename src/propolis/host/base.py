@@ -3,6 +3,7 @@
 `host/__init__.py` picks the implementation; nothing else in the package asks which system it runs on.
 """
 
+import socket
 from pathlib import Path
 from typing import Protocol
 
@@ -43,3 +44,28 @@ class Host(Protocol):
 
     def resident_bytes(self, pid: int) -> int:
         """Resident memory of one process, in bytes; 0 when it is gone."""
+
+    def listen(self, path: Path) -> socket.socket:
+        """A listening socket with a name that only this user can reach, in a directory that is this user's alone.
+
+        Raises:
+            Unsupported: this system has no such sockets, or Python does not know them.
+            OSError: it cannot be made.
+        """
+
+    def connect(self, path: Path) -> socket.socket:
+        """Connect to what `listen` made.
+
+        Raises:
+            Unsupported: as `listen`.
+            OSError: nobody listens there.
+        """
+
+    def fork(self) -> int:
+        """Go on in two processes, the new one leading a session without a terminal; its pid here, 0 there.
+
+        To be called before there is a thread or an event loop.
+
+        Raises:
+            Unsupported: processes of this system cannot.
+        """

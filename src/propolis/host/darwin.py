@@ -6,8 +6,11 @@ assert sys.platform == "darwin"
 
 import psutil
 
+from propolis.host.posix import connect as connect
+from propolis.host.posix import fork as fork
 from propolis.host.posix import kill as kill
 from propolis.host.posix import kill_group as kill_group
+from propolis.host.posix import listen as listen
 from propolis.host.posix import lock_file as lock_file
 from propolis.host.posix import memory_bytes as memory_bytes
 from propolis.host.posix import publish as publish

@@ -1,13 +1,20 @@
-"""What Linux and macOS share: flock, directory fsync, process groups."""
+"""What Linux and macOS share: flock, directory fsync, process groups, named sockets, fork."""
 
 import contextlib
 import fcntl
 import os
 import signal
+import socket
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 assert sys.platform != "win32"
+
+_LONGEST_NAME = 103
+"""Bytes of a socket's path: Linux takes 107, macOS 103."""
+_BACKLOG = 64
 
 
 def lock_file(descriptor: int, *, wait: bool) -> bool:
@@ -51,3 +58,49 @@ def kill_group(pid: int) -> None:
     """See `Host.kill_group`."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def listen(path: Path) -> socket.socket:
+    """See `Host.listen`."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short(path) as name:
+            listener.bind(name)
+        path.chmod(0o600)
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def connect(path: Path) -> socket.socket:
+    """See `Host.connect`."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short(path) as name:
+            connection.connect(name)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A name of that path that fits into a socket's address; for a long one by a link that is gone afterwards."""
+    if len(os.fsencode(path)) <= _LONGEST_NAME:
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="propolis-", dir="/tmp") as directory:
+        link = Path(directory, "d")
+        link.symlink_to(path.parent)
+        yield str(link / path.name)
+
+
+def fork() -> int:
+    """See `Host.fork`."""
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+    return pid

@@ -4,11 +4,14 @@ import contextlib
 import errno
 import msvcrt
 import os
+import socket
 import sys
 import time
 from pathlib import Path
 
 import psutil
+
+from propolis.errors import Unsupported
 
 assert sys.platform == "win32"
 
@@ -81,3 +84,24 @@ def resident_bytes(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.NoSuchProcess:
         return 0
+
+
+def listen(path: Path) -> socket.socket:
+    """See `Host.listen`; named pipes are what Windows has for it."""
+    raise Unsupported(f"{path} cannot be listened at: Windows' named pipes are not used yet")
+
+
+def connect(path: Path) -> socket.socket:
+    """See `Host.connect`."""
+    raise Unsupported(
+        f"the machine behind {path.parent.name} cannot be reached: Windows' named pipes are not used yet",
+        hint="use the machine in the process that started it",
+    )
+
+
+def fork() -> int:
+    """See `Host.fork`."""
+    raise Unsupported(
+        "a machine cannot outlive the command that started it on Windows yet",
+        hint="leave out -d, and keep the command running",
+    )

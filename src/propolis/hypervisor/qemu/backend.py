@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import anyio
-from anyio.abc import UNIXSocketStream
 
 from propolis.channel import ByteChannel
 from propolis.errors import BackendError, BackendUnavailable, Unsupported
+from propolis.host.sockets import channel, stream
 from propolis.hypervisor.base import Availability, Capabilities
 from propolis.hypervisor.qemu import argv, probe
 from propolis.hypervisor.qemu.monitor import Monitor
@@ -77,7 +77,7 @@ class QemuBackend:
             near.enter_context(qmp)
             near.enter_context(agent)
             # before QEMU runs: a cancellation while this waits would lose hold of it
-            monitor, channel = Monitor(await _stream(qmp)), _SocketChannel(await _stream(agent))
+            monitor, agent_channel = Monitor(await stream(qmp)), await channel(agent)
             wiring = argv.Wiring(qmp=qmp_far.fileno(), agent=agent_far.fileno())
             arguments = argv.build(
                 program,
@@ -92,7 +92,7 @@ class QemuBackend:
             except OSError as error:
                 raise BackendError(f"QEMU could not be started: {error.strerror}") from error
             near.pop_all()
-        handle = QemuHandle(config.id, process, monitor, channel)
+        handle = QemuHandle(config.id, process, monitor, agent_channel)
         try:
             with anyio.fail_after(_START_TIMEOUT):
                 await monitor.negotiate()
@@ -125,11 +125,6 @@ def _check(capabilities: Capabilities, config: VMConfig) -> None:
     for disk in config.disks:
         if disk.format not in capabilities.disk_formats:
             raise Unsupported(f"the QEMU backend does not attach {disk.format} disks ({disk.path})")
-
-
-async def _stream(near: socket.socket) -> UNIXSocketStream:
-    near.setblocking(False)
-    return await UNIXSocketStream.from_socket(near)
 
 
 class QemuHandle:
@@ -180,25 +175,3 @@ class QemuHandle:
                 await self._process.wait()
             await self._monitor.aclose()
             await self._channel.aclose()
-
-
-class _SocketChannel:
-    """A connected socket as `propolis.channel.ByteChannel`."""
-
-    def __init__(self, stream: UNIXSocketStream) -> None:
-        self._stream = stream
-
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        try:
-            return await self._stream.receive(max_bytes)
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return b""
-
-    async def send(self, data: bytes | memoryview) -> None:
-        try:
-            await self._stream.send(bytes(data))
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-            raise BrokenPipeError("the machine's agent channel is closed") from error
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
