@@ -22,6 +22,7 @@ what to do next. `exit_code` is what the command line exits with (docker's conve
     │   └── Unsupported                     this backend cannot do that
     ├── MachineError                   125
     │   ├── NameInUse                       another machine has that name
+    │   ├── MachineNotFound                 no machine that runs is called that
     │   ├── BootFailed                      the guest never answered; `console` has its last words
     │   ├── MachineLost                     the guest went away while in use; `console` as above
     │   ├── ProtocolError                   the guest broke the agent protocol
@@ -131,6 +132,10 @@ class MachineError(PropolisError):
 
 class NameInUse(MachineError):
     """Another machine has that name."""
+
+
+class MachineNotFound(MachineError):
+    """No machine that runs has that name or id."""
 
 
 class _WithConsole(MachineError):

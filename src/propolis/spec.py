@@ -4,7 +4,7 @@ Vocabulary only: no I/O, no defaults that depend on the host. Sizes are bytes, t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -83,6 +83,15 @@ class Process:
         if self.capabilities is not None:
             document["capabilities"] = self.capabilities
         return document | {name: True for name in ("no_new_privs", "seccomp", "builtin") if getattr(self, name)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Process":
+        """The inverse of `to_json`, for documents of our own."""
+        given = {field.name: document[field.name] for field in fields(cls) if field.name in document}
+        for name in ("env", "groups"):
+            given[name] = tuple(given.get(name, ()))
+        given["rlimits"] = tuple((kind, soft, hard) for kind, soft, hard in given.get("rlimits", ()))
+        return cls(argv=tuple(document["cmd"]), **given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,17 +76,19 @@ def again(error: MachineError) -> MachineError:
     return fresh
 
 
-class _Waiters:
+class Waiters:
     """Wakes every task that waits for a change."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
 
     def wake(self) -> None:
+        """Something has changed."""
         event, self._event = self._event, anyio.Event()
         event.set()
 
     async def wait(self) -> None:
+        """Wait for the next change."""
         await self._event.wait()
 
 
@@ -100,7 +102,7 @@ class OutputStream:
         self._ended = False
         self._discarding = False
         self._error: MachineError | None = None
-        self._changed = _Waiters()
+        self._changed = Waiters()
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Return the next bytes, at least one; `b""` at the end of the stream.
@@ -173,7 +175,7 @@ class InputStream:
         self._closed = False
         self._broken = False
         self._error: MachineError | None = None
-        self._changed = _Waiters()
+        self._changed = Waiters()
 
     async def send(self, data: bytes | memoryview) -> None:
         """Send all of `data`; returns when the guest has room for it and it is on its way.

@@ -21,6 +21,7 @@ from propolis.agent.statistics import Statistics
 from propolis.agent.wire import SignalScope
 from propolis.errors import DeadlineExceeded, InvalidArgument, MachineLost
 from propolis.machine.attach import Collected, attach, from_bytes
+from propolis.machine.broadcast import Broadcast
 from propolis.machine.copying import copy_in, copy_out
 from propolis.machine.grouping import ungrouped
 from propolis.machine.launch import Launched, launch
@@ -31,7 +32,6 @@ from propolis.progress import Reporter, Silent
 
 MOST_OUTPUT = 256 << 20
 """Bytes of output, both streams together, that are collected in memory."""
-KEPT_LOG = 1 << 20
 _MOST_STATISTICS = 4 << 20
 STOP_TIMEOUT = 10.0
 """Seconds that processes are given to end after SIGTERM, as with docker."""
@@ -69,11 +69,11 @@ async def arun(
 class AsyncMachine:
     """A machine that stays up until it is stopped, whatever becomes of its workload. Made by `start`."""
 
-    def __init__(self, launched: Launched, main: GuestProcess, log: "_Log") -> None:
+    def __init__(self, launched: Launched, main: GuestProcess, broadcast: Broadcast) -> None:
         """Not to be called: use `start`."""
         self._launched = launched
         self._main = main
-        self._log = log
+        self._broadcast = broadcast
         self._builtins = Builtins(launched.agent, launched.process.working_dir)
 
     @classmethod
@@ -102,8 +102,11 @@ class AsyncMachine:
         spec = machine_spec(image, command, **options)
         with ungrouped():
             async with launch(spec, reporter or Silent()) as launched, anyio.create_task_group() as tasks:
-                main, log = await launched.agent.start(), _Log()
-                machine = cls(launched, main, log)
+                main = await launched.agent.start()
+                await main.stdin.aclose()
+                broadcast = Broadcast(main)
+                launched.control.programs.update(broadcast.programs())
+                machine = cls(launched, main, broadcast)
                 tasks.start_soon(machine._follow)
                 yield machine
                 await machine.stop()
@@ -242,7 +245,7 @@ class AsyncMachine:
 
     def logs(self) -> bytes:
         """The end of what the workload printed on both streams, at most 1 MiB."""
-        return self._log.content()
+        return self._broadcast.log.content()
 
     def console(self) -> str:
         """The end of what the guest's kernel and init printed, at most 64 KiB."""
@@ -255,22 +258,7 @@ class AsyncMachine:
     async def _follow(self) -> None:
         # that the machine was lost is told to whoever asks something of it
         with contextlib.suppress(MachineLost), ungrouped():
-            await attach(self._main, None, self._log.take, self._log.take)
-
-
-class _Log:
-    """The last bytes of what a workload printed."""
-
-    def __init__(self) -> None:
-        self._kept = bytearray()
-
-    async def take(self, data: bytes) -> None:
-        self._kept += data
-        if len(self._kept) > 2 * KEPT_LOG:
-            del self._kept[:-KEPT_LOG]
-
-    def content(self) -> bytes:
-        return bytes(self._kept[-KEPT_LOG:])
+            await self._broadcast.run()
 
 
 async def _collect(process: GuestProcess, data: bytes | None) -> Result:

@@ -39,6 +39,7 @@ from propolis.state.store import MachineStore, this_process
 if TYPE_CHECKING:
     from propolis.agent.client import AgentClient
     from propolis.agent.session import Hello
+    from propolis.machine.control import Control
 
 _T = TypeVar("_T")
 _INIT_FILE = ".propolis_init.json"
@@ -58,6 +59,7 @@ class Launched:
     handle: VMHandle
     agent: "AgentClient"
     hello: "Hello"
+    control: "Control"
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
@@ -71,11 +73,7 @@ class Launched:
 
     async def shut_down(self, grace: float) -> None:
         """End all processes, give them `grace` seconds for it, and power off. Idempotent."""
-        if self.handle.is_alive:
-            with contextlib.suppress(MachineError), anyio.move_on_after(grace + _POWER_OFF_TIMEOUT):
-                await self.agent.shutdown(grace)
-                await self.handle.wait()
-        await self.handle.stop()
+        await _shut_down(self.handle, self.agent, grace)
 
 
 @contextlib.asynccontextmanager
@@ -108,13 +106,24 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
         for pid in handle.processes[:1]:
             store.set_vmm(record.id, ProcessIdentity(pid=pid, start=system.process_start(pid) or ""))
         from propolis.agent.client import AgentClient  # while the guest boots
+        from propolis.machine.control import Control
 
         agent = await clean_up.enter_async_context(AgentClient(await handle.agent()))
         hello = await _hello(agent, handle, spec.boot_timeout)
         reporter.end("boot")
-        launched = Launched(record=record, process=process, handle=handle, agent=agent, hello=hello)
+        control = Control(record, process, handle, agent, hello, partial(_shut_down, handle, agent))
+        await clean_up.enter_async_context(control)
+        launched = Launched(record=record, process=process, handle=handle, agent=agent, hello=hello, control=control)
         with launched.told():
             yield launched
+
+
+async def _shut_down(handle: VMHandle, agent: "AgentClient", grace: float) -> None:
+    if handle.is_alive:
+        with contextlib.suppress(MachineError), anyio.move_on_after(grace + _POWER_OFF_TIMEOUT):
+            await agent.shutdown(grace)
+            await handle.wait()
+    await handle.stop()
 
 
 def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[Image, Sequence[Disk], BootPlan]:

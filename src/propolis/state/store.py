@@ -8,10 +8,10 @@ import contextlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from propolis.errors import NameInUse, StateError
+from propolis.errors import InvalidArgument, MachineNotFound, NameInUse, StateError
 from propolis.host import system
 from propolis.host.files import locked, storage_errors
 from propolis.state.record import MachineRecord, ProcessIdentity
@@ -86,6 +86,26 @@ class MachineStore:
         """All machines that are remembered, by name; some may have died since."""
         with self._database() as database:
             return [_record(row) for row in database.execute("SELECT * FROM machine ORDER BY name")]
+
+    def living(self) -> Sequence[MachineRecord]:
+        """Those of them whose owner runs."""
+        return [record for record in self.list() if is_running(record.owner)]
+
+    def find(self, name: str) -> MachineRecord:
+        """The living machine called that: by name, by id, or by the beginning of its id.
+
+        Raises:
+            MachineNotFound: there is none.
+            InvalidArgument: ids of several begin so.
+        """
+        living = self.living()
+        exact = [record for record in living if name in (record.name, record.id)]
+        found = exact or [record for record in living if name and record.id.startswith(name)]
+        if not found:
+            raise MachineNotFound(f"no machine that runs is called {name[:80]!r}", hint="see `propolis ps`")
+        if len(found) > 1:
+            raise InvalidArgument(f"the ids of {len(found)} machines begin with {name!r}", hint="write more of it")
+        return found[0]
 
     def remove(self, record: MachineRecord) -> None:
         """Delete the machine's directory, then forget it. Idempotent."""

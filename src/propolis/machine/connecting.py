@@ -1,0 +1,98 @@
+"""From a machine's name to a connection with its owner, which is another process of this user."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from propolis.agent.builtins import Builtins
+from propolis.agent.client import AgentClient
+from propolis.errors import MachineError, MachineNotFound
+from propolis.host import system
+from propolis.host.directories import data_directory
+from propolis.host.sockets import channel
+from propolis.machine.control import SOCKET
+from propolis.spec import Process
+from propolis.state.record import MachineRecord
+from propolis.state.store import MachineStore, is_running
+
+_ANSWER_TIMEOUT = 20.0
+"""Seconds for an owner to greet; it does at once, unless it is stopped or its host is overloaded."""
+_PARTING = 10.0
+"""Seconds for an owner to force a machine off and remove what it had."""
+_POLL = 0.02
+_MOST_DOCUMENT = 8 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """A machine that another process owns."""
+
+    record: MachineRecord
+    process: Process
+    """Its workload."""
+    agent: AgentClient
+    programs: Builtins
+    """The owner's programs, and the agent's."""
+
+
+@asynccontextmanager
+async def connected(name: str) -> AsyncIterator[Connected]:
+    """Connect to the owner of the machine called `name`: by its name, its id, or as much of its id as is unique.
+
+    Raises:
+        MachineNotFound: no machine that runs is called that.
+        InvalidArgument: several are.
+        MachineError: its owner does not answer.
+        Unsupported: on Windows, for now.
+    """
+    record = await anyio.to_thread.run_sync(MachineStore(data_directory()).find, name)
+    try:
+        connection = system.connect(record.directory / SOCKET)
+    except OSError as error:
+        raise _unreachable(record) from error
+    async with AgentClient(await channel(connection)) as agent:
+        await agent.hello(_ANSWER_TIMEOUT)
+        yield await described(agent, record)
+
+
+async def described(agent: AgentClient, record: MachineRecord) -> Connected:
+    """What the owner at the other end of `agent` has."""
+    programs = Builtins(agent)
+    document: dict[str, Any] = json.loads(await programs.output("host.inspect", most=_MOST_DOCUMENT))
+    process = Process.from_json(document["process"])
+    return Connected(record=record, process=process, agent=agent, programs=Builtins(agent, process.working_dir))
+
+
+async def stop(name: str, grace: float) -> None:
+    """End a machine's processes (SIGTERM, after `grace` seconds SIGKILL); returns when nothing of it is left.
+
+    Raises:
+        As `connected`, and
+        MachineError: it is still there long after that.
+    """
+    async with connected(name) as machine:
+        record = machine.record
+        with anyio.move_on_after(grace + _PARTING):
+            await machine.agent.shutdown(grace)
+    store = MachineStore(data_directory())
+    give_up = anyio.current_time() + _PARTING
+    while record.id in {known.id for known in store.living()}:
+        if anyio.current_time() > give_up:
+            raise MachineError(
+                f"the machine {record.name} does not end",
+                hint=f"its owner is process {record.owner.pid}: see what that waits for",
+            )
+        await anyio.sleep(_POLL)
+
+
+def _unreachable(record: MachineRecord) -> MachineError:
+    if not is_running(record.owner):
+        return MachineNotFound(f"the machine {record.name} has just ended", hint="see `propolis ps`")
+    return MachineError(
+        f"the machine {record.name} cannot be reached", hint="it may be starting or ending: try again in a moment"
+    )
