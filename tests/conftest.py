@@ -21,6 +21,12 @@ def debian_image():
 
 
 @pytest.fixture(scope="session")
+def editor_image():
+    _can_make_images()
+    return images.editor()
+
+
+@pytest.fixture(scope="session")
 def toolchain_image():
     _can_make_images()
     return images.toolchain()

@@ -42,6 +42,7 @@ TEST_PACKAGES = RUN_PACKAGES | {
     "mount": "/bin/mount",
     "qemu-utils": "/usr/bin/qemu-img",
     "skopeo": "/usr/bin/skopeo",
+    "tmux": "/usr/bin/tmux",
     "umoci": "/usr/bin/umoci",
     "zstd": "/usr/bin/zstd",
 }

@@ -32,6 +32,11 @@ def debian() -> str:
     return f"oci:{_made('debian', _make_debian)}:latest"
 
 
+def editor() -> str:
+    """Reference of an OCI layout with one layer: a Debian minbase with vim, what shows processes, and colours."""
+    return f"oci:{_made('editor', _make_editor)}:latest"
+
+
 def busybox_tar() -> Path:
     """busybox()'s layer as a file."""
     return _made("busybox-tar", lambda directory: (directory / "layer.tar").write_bytes(busybox_layer())) / "layer.tar"
@@ -145,6 +150,16 @@ def _make_debian(directory: Path) -> None:
     finally:
         base.unlink(missing_ok=True)
         shutil.rmtree(bundle, ignore_errors=True)
+
+
+def _make_editor(directory: Path) -> None:
+    layer = directory.with_name(f"{directory.name}.tar")
+    try:
+        _mmdebstrap(layer, "htop", "vim")
+        config = {"Cmd": ["bash"], "Env": [f"PATH={os.defpath}:/usr/sbin"]}
+        write_layout(directory, [layer.read_bytes()], config=config, tag="latest")
+    finally:
+        layer.unlink(missing_ok=True)
 
 
 def _mmdebstrap(target: Path, *packages: str) -> None:

@@ -1,95 +1,24 @@
 """A person at a terminal, and pipes that misbehave: `propolis run` between a real pseudo-terminal and a machine."""
 
 import contextlib
-import fcntl
 import os
 import pty
-import re
 import select
 import signal
-import struct
 import subprocess
-import sys
-import termios
 import time
-from pathlib import Path
 
 import pytest
 
-PROPOLIS = Path(sys.executable).with_name("propolis")
-PATIENCE = 60
-
-
-def _as_a_login_does():
-    """Take the terminal; hear of its end even if the tests were started under nohup."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
-class Terminal:
-    """`propolis run` on a pseudo-terminal of its own, as its session's leader."""
-
-    def __init__(self, *arguments, rows=31, columns=97):
-        self.master, self._slave = pty.openpty()
-        self.resize(rows, columns)
-        self.before = termios.tcgetattr(self._slave)
-        self._seen = b""
-        self._process = subprocess.Popen(
-            [PROPOLIS, "run", "-q", *arguments],
-            stdin=self._slave,
-            stdout=self._slave,
-            stderr=self._slave,
-            start_new_session=True,
-            preexec_fn=_as_a_login_does,  # noqa: PLW1509
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_exception):
-        self._process.kill()
-        self._process.wait()
-        os.close(self.master)
-        os.close(self._slave)
-
-    def resize(self, rows, columns):
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, text):
-        os.write(self.master, text.encode())
-
-    def expect(self, pattern):
-        """Wait until the pattern has been printed; returns what came up to its end."""
-        deadline = time.monotonic() + PATIENCE
-        while (match := re.search(pattern.encode(), self._seen)) is None:
-            ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
-            assert ready, f"{pattern!r} did not come: {self._seen!r}"
-            self._seen += os.read(self.master, 65536)
-        seen, self._seen = self._seen[: match.end()], self._seen[match.end() :]
-        return seen.decode()
-
-    def signal(self, number):
-        self._process.send_signal(number)
-
-    def wait(self):
-        """The exit status; what is still printed is read meanwhile."""
-        deadline = time.monotonic() + PATIENCE
-        while self._process.poll() is None:
-            assert time.monotonic() < deadline, self._seen
-            if select.select([self.master], [], [], 0.05)[0]:
-                self._seen += os.read(self.master, 65536)
-        return self._process.returncode
-
-    def is_restored(self):
-        return termios.tcgetattr(self._slave) == self.before
+from terminals import PATIENCE, PROPOLIS, Terminal
 
 
 def test_a_shell_is_used_as_at_home(busybox_image):
-    with Terminal("-it", busybox_image, "sh") as terminal:
+    with Terminal("run", "-q", "-it", busybox_image, "sh", environment={"TERM": "screen"}) as terminal:
         terminal.expect("# ")
         assert not terminal.is_restored()
         terminal.type("echo $((6*7)) $TERM\n")
-        assert "echo $((6*7))" in terminal.expect("42 xterm\r\n")
+        assert "echo $((6*7))" in terminal.expect("42 screen\r\n")
         terminal.type("stty size\n")
         terminal.expect("31 97\r\n")
         terminal.resize(20, 50)
@@ -117,14 +46,14 @@ def test_a_shell_is_used_as_at_home(busybox_image):
 
 
 def test_what_is_typed_during_the_boot_is_not_lost(busybox_image):
-    with Terminal("-it", busybox_image, "sh") as terminal:
+    with Terminal("run", "-q", "-it", busybox_image, "sh") as terminal:
         terminal.type("echo early $((1+1)); exit 3\n")
         terminal.expect("early 2\r\n")
         assert terminal.wait() == 3
 
 
 def test_a_termination_ends_the_workload_and_gives_the_terminal_back(busybox_image):
-    with Terminal("-it", busybox_image, "sh", "-c", "echo ready; exec sleep 1000") as terminal:
+    with Terminal("run", "-q", "-it", busybox_image, "sh", "-c", "echo ready; exec sleep 1000") as terminal:
         terminal.expect("ready\r\n")
         terminal.signal(signal.SIGTERM)
         assert terminal.wait() == 128 + signal.SIGTERM
@@ -132,7 +61,7 @@ def test_a_termination_ends_the_workload_and_gives_the_terminal_back(busybox_ima
 
 
 def test_a_shell_that_ignores_terminations_is_ended_by_the_third(busybox_image):
-    with Terminal("-it", busybox_image, "sh") as terminal:
+    with Terminal("run", "-q", "-it", busybox_image, "sh") as terminal:
         terminal.expect("# ")
         for _ in range(3):
             terminal.signal(signal.SIGTERM)
@@ -142,7 +71,7 @@ def test_a_shell_that_ignores_terminations_is_ended_by_the_third(busybox_image):
 
 
 def test_ctrl_c_during_the_boot_ends_it(busybox_image, data_directory):
-    with Terminal("-it", busybox_image, "sh") as terminal:
+    with Terminal("run", "-q", "-it", busybox_image, "sh") as terminal:
         time.sleep(1)
         terminal.type("\x03")
         assert terminal.wait() in (130, -signal.SIGINT)
@@ -151,7 +80,7 @@ def test_ctrl_c_during_the_boot_ends_it(busybox_image, data_directory):
 
 
 def test_a_command_that_cannot_run_leaves_the_terminal_as_it_was(busybox_image):
-    with Terminal("-it", busybox_image, "no-such") as terminal:
+    with Terminal("run", "-q", "-it", busybox_image, "no-such") as terminal:
         terminal.expect("propolis: .*no-such.*\r\n")
         assert terminal.wait() == 127
         assert terminal.is_restored()
@@ -159,7 +88,7 @@ def test_a_command_that_cannot_run_leaves_the_terminal_as_it_was(busybox_image):
 
 def test_a_terminal_without_input_shows_what_is_printed(busybox_image):
     with Terminal(
-        "-t", busybox_image, "sh", "-c", "sleep 0.5; stty size; test -t 1 && echo yes; cat; exit 4"
+        "run", "-q", "-t", busybox_image, "sh", "-c", "sleep 0.5; stty size; test -t 1 && echo yes; cat; exit 4"
     ) as terminal:
         terminal.expect("31 97\r+\n")
         terminal.expect("yes\r+\n")
@@ -168,7 +97,7 @@ def test_a_terminal_without_input_shows_what_is_printed(busybox_image):
 
 
 def test_a_terminal_that_hangs_up_takes_the_machine_along(busybox_image, data_directory):
-    with Terminal("-it", busybox_image, "sh") as terminal:
+    with Terminal("run", "-q", "-it", busybox_image, "sh") as terminal:
         terminal.expect("# ")
         terminal.signal(signal.SIGHUP)
         assert terminal.wait() == 128 + signal.SIGHUP

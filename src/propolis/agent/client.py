@@ -245,6 +245,8 @@ class AgentClient:
         progress.set()
 
     def _handle(self, event: session.Event) -> None:
+        if self._error is not None:
+            return  # it was under way when the connection ended
         match event:
             case session.Pong(token):
                 self._pings.pop(token).set()

@@ -25,6 +25,10 @@ DRAIN_LIMIT_MS after the end, whichever is first; then the guest closes the pipe
 Builtins. An EXEC whose document says `builtin` runs a program of the agent itself (`guest/builtin.h`): files, archives,
 connections, statistics. Its exit status is 0 or a Linux errno, with a sentence on standard error.
 
+Owners. The process that owns a machine serves the same protocol to others of its user (`relay.py`). There builtins
+whose name begins with `host.` are programs of the owner, START is refused, and SHUTDOWN ends the machine as its owner
+would. The guest never sees any of it.
+
 CLOCK tells the host's time; the guest slews a small difference away and steps over a large one.
 
 SHUTDOWN sends SIGTERM to everything, SIGKILL after the grace, syncs, powers off; EXIT frames still come meanwhile.

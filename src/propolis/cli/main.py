@@ -21,9 +21,14 @@ from propolis.cli.render import show_error
 from propolis.errors import PropolisError
 
 COMMANDS = {
+    "attach": "back to a machine that was left running",
     "disk": "make disk files of images, tars and directories; look into them",
     "doctor": "what works on this host, why not, and what to do",
+    "exec": "run one more process in a machine",
+    "logs": "what a machine's workload has printed",
+    "ps": "list the machines that run",
     "run": "run an image as a microVM",
+    "stop": "end machines",
 }
 EXIT_USAGE = 125
 EXIT_INTERRUPTED = 130

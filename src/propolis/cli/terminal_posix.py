@@ -13,6 +13,8 @@ from collections.abc import Iterator
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that a user means for the workload."""
 RESIZED = signal.SIGWINCH
+DETACHABLE = True
+"""Whether a machine can go on without the terminal it was started on."""
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from propolis.errors import Unsupported
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
 """Signals that a user means for the workload."""
 RESIZED = None
+DETACHABLE = False
+"""Whether a machine can go on without the terminal it was started on."""
 
 
 @contextlib.contextmanager

@@ -109,6 +109,11 @@ class Broadcast:
             for listener in self._listeners:
                 listener.end()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the workload has."""
+        return self._ended.is_set()
+
     def let_go(self) -> None:
         """Wait for nobody to attach any more."""
         self._awaited = False

@@ -11,6 +11,8 @@ import anyio.to_thread
 
 from propolis.agent.builtins import Builtins
 from propolis.agent.client import AgentClient
+from propolis.agent.process import GuestProcess
+from propolis.agent.relay import DETACH
 from propolis.errors import MachineError, MachineNotFound
 from propolis.host import system
 from propolis.host.directories import data_directory
@@ -57,15 +59,34 @@ async def connected(name: str) -> AsyncIterator[Connected]:
         raise _unreachable(record) from error
     async with AgentClient(await channel(connection)) as agent:
         await agent.hello(_ANSWER_TIMEOUT)
-        yield await described(agent, record)
+        process = Process.from_json((await _inspect(agent))["process"])
+        yield Connected(record=record, process=process, agent=agent, programs=Builtins(agent, process.working_dir))
 
 
-async def described(agent: AgentClient, record: MachineRecord) -> Connected:
-    """What the owner at the other end of `agent` has."""
-    programs = Builtins(agent)
-    document: dict[str, Any] = json.loads(await programs.output("host.inspect", most=_MOST_DOCUMENT))
-    process = Process.from_json(document["process"])
-    return Connected(record=record, process=process, agent=agent, programs=Builtins(agent, process.working_dir))
+async def identity(agent: AgentClient) -> tuple[str, str]:
+    """Id and name of the machine at the other end of `agent`."""
+    document = await _inspect(agent)
+    return document["id"], document["name"]
+
+
+async def _inspect(agent: AgentClient) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(await Builtins(agent).output("host.inspect", most=_MOST_DOCUMENT))
+    return document
+
+
+async def attach_to(agent: AgentClient, *, eof: bool = False) -> GuestProcess:
+    """The workload, as if it had been started here; with `eof` the end of input here is the end of its own.
+
+    Raises:
+        CommandNotFound: its owner uses the workload's streams itself.
+        MachineLost: the machine went away.
+    """
+    return await agent.exec(Process(argv=("host.attach", *(["eof"] if eof else [])), builtin=True))
+
+
+async def leave(agent: AgentClient) -> None:
+    """Tell the owner that this connection is about to end and that everything shall go on; use it no more."""
+    await (await agent.exec(Process(argv=(DETACH,), builtin=True))).wait()
 
 
 async def stop(name: str, grace: float) -> None:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from propolis.errors import NameInUse, StateError
+from propolis.errors import InvalidArgument, MachineNotFound, NameInUse, StateError
 from propolis.state.record import MachineRecord, ProcessIdentity
 from propolis.state.store import MachineStore, is_running, this_process
 
@@ -112,3 +112,23 @@ def test_a_damaged_database_is_told_with_a_way_out(store):
     with pytest.raises(StateError) as caught:
         store.list()
     assert str(store._path) in caught.value.hint
+
+
+def test_machines_are_found_by_name_id_and_the_beginning_of_an_id(store):
+    for number, (machine_id, name) in enumerate([("abc1", "web"), ("abd2", "abc1x"), ("ffff", "abd")]):
+        store.add(record(store, number, id=machine_id, name=name))
+    for wanted, found in [("web", "abc1"), ("abc1", "abc1"), ("abd2", "abd2"), ("abc", "abc1"), ("abd", "ffff")]:
+        assert store.find(wanted).id == found
+    for wanted in ("", "none", "abc12"):
+        with pytest.raises(MachineNotFound, match="no machine"):
+            store.find(wanted)
+    with pytest.raises(InvalidArgument, match="2 machines"):
+        store.find("ab")
+
+
+def test_a_machine_whose_owner_is_dead_is_not_found(store):
+    store.add(record(store, 0, name="web", owner=ProcessIdentity(pid=1, start="long ago")))
+    assert len(store.list()) == 1
+    assert not store.living()
+    with pytest.raises(MachineNotFound):
+        store.find("web")

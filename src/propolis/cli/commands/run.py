@@ -1,24 +1,22 @@
 """`propolis run`: an image becomes a machine, its workload gets this terminal, its exit code becomes ours.
 
-Options are docker's. Signals that arrive before the workload runs end the launch; later they are the workload's, but
-for the third Ctrl-C or termination in a row, which ends the machine.
+Options are docker's. Pipes are served by one process; a run that may be left alone (-it, -d) has two (`cli.owned`).
 """
 
 import math
 import os
-import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import click
-from anyio.abc import TaskStatus
 
-from propolis.cli import streams, terminal
+from propolis.cli import detach_keys, terminal
+from propolis.cli.foreground import Foreground, Opened
 from propolis.cli.render import Progress
 from propolis.errors import DeadlineExceeded, InvalidArgument
 from propolis.machine.grouping import ungrouped
@@ -27,20 +25,20 @@ from propolis.machine.mounts import parse_bind, parse_mount, parse_tmpfs
 from propolis.machine.options import DEFAULT_BOOT_TIMEOUT, DEFAULT_MEMORY, machine_spec
 from propolis.spec import MachineSpec, Mount
 
-if TYPE_CHECKING:
-    from propolis.agent.process import GuestProcess
-
-_PATIENCE = 3
-"""How many interrupts or terminations the workload may ignore."""
-_REFRESH = 0.1
-"""Seconds between two looks at how long the launch takes."""
-
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
 @click.argument("image")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input on to the workload.")
 @click.option("-t", "--tty", is_flag=True, help="Give the workload a terminal.")
+@click.option("-d", "--detach", is_flag=True, help="Leave it running in the background; print its id.")
+@click.option(
+    "--detach-keys",
+    default=detach_keys.DEFAULT,
+    show_default=True,
+    metavar="KEYS",
+    help="What to type to leave it running, with -it; empty: nothing.",
+)
 @click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without value: take ours.")
 @click.option("-w", "--workdir", metavar="DIR", help="Working directory in the machine.")
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="User (and group), by name or number.")
@@ -81,12 +79,12 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
     IMAGE is oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG], or just the path; a digest
     (@sha256:...) may stand for the tag.
     """
-    if given["interactive"] and given["tty"] and not sys.stdin.isatty():
+    if given["interactive"] and given["tty"] and not given["detach"] and not sys.stdin.isatty():
         raise InvalidArgument("standard input is not a terminal", hint="leave out -t, or -i")
     spec = machine_spec(
         image,
         command,
-        env=_environment(given["env"]),
+        env=(terminal.environment() if given["tty"] else {}) | environment(given["env"]),
         working_dir=given["workdir"],
         user=given["user"],
         entrypoint=given["entrypoint"],
@@ -104,19 +102,35 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
         groups=given["group_add"],
         dns=given["dns"],
     )
-    rows, columns = _terminal_size()
+    rows, columns = terminal.ours()
     spec = replace(spec, rows=rows, columns=columns)
     timeout = _timeout(given["timeout"])
+    keys = detach_keys.parse(given["detach_keys"])
+    if given["detach"] or (given["tty"] and given["interactive"] and terminal.DETACHABLE):
+        from propolis.cli.owned import Wanted, run_owned
+
+        return run_owned(
+            Wanted(
+                spec=spec,
+                interactive=given["interactive"],
+                detach=given["detach"],
+                detach_keys=keys,
+                timeout=timeout,
+                quiet=given["quiet"],
+                timing=given["timing"],
+            )
+        )
     progress = Progress(quiet=given["quiet"])
-    session = _Session(spec, progress, given["interactive"])
+    machine = _Machine(spec, progress)
+    foreground = Foreground(progress, tty=given["tty"], interactive=given["interactive"])
     try:
         with ungrouped():
-            return anyio.run(_within, timeout, session)
+            return anyio.run(_within, timeout, foreground, machine)
     finally:
         progress.wipe()
         if given["timing"]:
             progress.show_timings()
-            progress.show_boot(session.stamps)
+            progress.show_boot(machine.stamps)
 
 
 def _mounts(given: dict[str, Any]) -> list[Mount]:
@@ -155,7 +169,7 @@ def _assignments(option: str, given: Iterable[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _environment(given: Iterable[str]) -> dict[str, str]:
+def environment(given: Iterable[str]) -> dict[str, str]:
     """Variables by name; one without value is ours, or left out if we have none."""
     chosen = {}
     for text in given:
@@ -171,98 +185,31 @@ def _timeout(seconds: float | None) -> float | None:
     return seconds
 
 
-def _terminal_size() -> tuple[int, int]:
-    rows, columns = terminal.size(streams.STDOUT)
-    return (rows, columns) if rows else terminal.size(streams.STDIN)
-
-
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
-async def _within(seconds: float | None, session: "_Session") -> int:
+async def _within(seconds: float | None, foreground: Foreground, machine: "_Machine") -> int:
     try:
         with anyio.fail_after(seconds):
-            return await session.run()
+            return await foreground.run(machine.started)
     except TimeoutError as error:
         raise DeadlineExceeded(
             f"the machine was ended after {seconds:g} s, as --timeout asked", hint="give it more, or none"
         ) from error
 
 
-class _Session:
-    """One run: a machine, its workload, this process' streams and signals."""
+class _Machine:
+    """A machine in this process."""
 
-    def __init__(self, spec: MachineSpec, progress: Progress, interactive: bool) -> None:
-        self._spec = spec
-        self._progress = progress
-        self._interactive = interactive
-        self._launched = False
+    def __init__(self, spec: MachineSpec, progress: Progress) -> None:
+        self._spec, self._progress = spec, progress
         self.stamps: Mapping[str, int] = {}
         """When the guest came to where, in ms of its own clock; empty until it answered."""
-        self._process: GuestProcess | None = None
-        self._ended_by: int | None = None
 
-    async def run(self) -> int:
-        """Run it; the exit code."""
-        async with anyio.create_task_group() as tasks:
-            await tasks.start(self._take_signals, tasks.cancel_scope)
-            tasks.start_soon(self._show_progress)
-            status = await self._launch_and_attach()
-            tasks.cancel_scope.cancel()
-            return status
-        return 128 + (self._ended_by or 0)
-
-    async def _launch_and_attach(self) -> int:
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[Opened]:
+        """The machine's workload; at the end the machine is gone."""
         async with launch(self._spec, self._progress) as launched:
-            self._launched = True
             self.stamps = launched.hello.stamps
-            self._progress.begin("first output")
-            self._process = await launched.agent.start()
-            with ExitStack() as modes:
-                if self._spec.tty and self._interactive:
-                    modes.enter_context(terminal.raw_mode(streams.STDIN))
-                await self._resize()
-                stdin = streams.read_stdin if self._interactive else None
-                stdout, stderr = (self._timed(streams.writer(number)) for number in (streams.STDOUT, streams.STDERR))
-                from propolis.machine.attach import attach
-
-                status = await attach(self._process, stdin, stdout, stderr)
-        return status.shell_code
-
-    def _timed(self, write: Callable[[bytes], Awaitable[None]]) -> Callable[[bytes], Awaitable[None]]:
-        async def timed(data: bytes) -> None:
-            self._progress.end("first output")
-            await write(data)
-
-        return timed
-
-    async def _show_progress(self) -> None:
-        while not self._launched:  # afterwards the terminal is the workload's
-            self._progress.refresh()
-            await anyio.sleep(_REFRESH)
-
-    async def _resize(self) -> None:
-        rows, columns = _terminal_size()
-        if self._process is not None and self._spec.tty and rows:
-            await self._process.resize(rows, columns)
-
-    async def _take_signals(
-        self, scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-    ) -> None:
-        watched = [number for number in (*terminal.FORWARDED, terminal.RESIZED) if number is not None]
-        # what we were started to ignore (nohup, a job in a script's background) is ignored on
-        watched = [number for number in watched if signal.getsignal(number) is not signal.SIG_IGN]
-        ignored = 0
-        with anyio.open_signal_receiver(*watched) as received:
-            task_status.started()
-            async for number in received:
-                if number == terminal.RESIZED:
-                    await self._resize()
-                    continue
-                ignored += number in (signal.SIGINT, signal.SIGTERM)
-                if self._process is None or ignored >= _PATIENCE:
-                    self._ended_by = number
-                    scope.cancel()
-                else:
-                    await self._process.signal(number)
+            yield Opened(await launched.agent.start())

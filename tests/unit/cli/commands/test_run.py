@@ -22,7 +22,7 @@ from propolis.errors import InvalidArgument
 def test_variables_are_given_or_ours(monkeypatch, given, variables):
     monkeypatch.setenv("OURS", "here")
     monkeypatch.delenv("NOT_OURS", raising=False)
-    assert run._environment(given) == variables
+    assert run.environment(given) == variables
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, 0, -1])
