@@ -5,6 +5,7 @@ Usage: session.py. It happens in a tmux of its own; what that shows, with its co
 
 import html
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -41,6 +42,17 @@ class _Style:
 
 def main() -> int:
     """Play the session and draw both of its screens."""
+    try:
+        screens = _played()
+    finally:
+        subprocess.run([PROPOLIS, "stop", "-t", "0", "demo"], capture_output=True, check=False)  # if it broke off
+    TARGET.write_text(_svg(screens), encoding="utf-8")
+    print(f"{TARGET.name}: {TARGET.stat().st_size} bytes")
+    return 0
+
+
+def _played() -> list[str]:
+    """The screens of the shell and of htop."""
     with Tmux(rows=ROWS, columns=COLUMNS) as tmux:
         command = f"run -it --name demo --hostname box -e 'PS1=root@box# ' {images.editor()} bash --norc"
         tmux.enter(f'propolis() {{ {PROPOLIS} "$@"; }}; clear')
@@ -68,9 +80,7 @@ def main() -> int:
         tmux.type("q")
         tmux.enter("exit")
         tmux.expect(r"^\$$")
-    TARGET.write_text(_svg([shell, full_screen]), encoding="utf-8")
-    print(f"{TARGET.name}: {TARGET.stat().st_size} bytes")
-    return 0
+        return [shell, full_screen]
 
 
 def _svg(screens: list[str]) -> str:
