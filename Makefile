@@ -58,9 +58,12 @@ bench-disks:
 	@$(PYTHON) tools/bootstrap.py test
 	PYTHONPATH=tools $(BIN)/python bench/conversion.py
 
+PIP_COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
+    --no-emit-trusted-host --no-header --no-emit-find-links
 constraints:
-	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host \
-	    --no-header --no-emit-find-links --output-file constraints/dev.txt constraints/dev.in pyproject.toml
+	$(PIP_COMPILE) --output-file constraints/dev.txt constraints/dev.in pyproject.toml
+	$(PIP_COMPILE) --output-file constraints/windows.txt -c constraints/dev.txt constraints/windows.in pyproject.toml
+	$(PIP_COMPILE) --output-file constraints/windows-python.txt constraints/windows-python.in
 
 clean:
 	rm -rf .venv .cache build dist

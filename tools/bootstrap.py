@@ -1,6 +1,6 @@
 """Make a fresh machine ready: missing Debian packages, `.venv` with pinned dependencies, the project itself.
 
-Usage: bootstrap.py run|test. Standard library only; it runs before anything is installed. Does nothing, in a few
+Usage: bootstrap.py run|test|windows. Standard library only; it runs before anything is installed. Does nothing, in a few
 milliseconds, when everything is there.
 """
 
@@ -46,14 +46,20 @@ TEST_PACKAGES = RUN_PACKAGES | {
     "umoci": "/usr/bin/umoci",
     "zstd": "/usr/bin/zstd",
 }
+WINDOWS_PACKAGES = {
+    "gcc-mingw-w64-x86-64": "/usr/bin/x86_64-w64-mingw32-gcc",
+    "wine": "/usr/bin/wine",
+    "wine64": "/usr/lib/wine/wine64",
+}
+SETS = {"run": RUN_PACKAGES, "test": TEST_PACKAGES, "windows": RUN_PACKAGES | WINDOWS_PACKAGES}
 
 
 def main() -> int:
-    """Bring the machine to what `run` (the demo) or `test` needs; returns the exit status."""
+    """Bring the machine to what `run` (the demo), `test` or `windows` needs; returns the exit status."""
     if sys.version_info < OLDEST_PYTHON:
         print(f"propolis needs Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or later, not {sys.version.split()[0]}")
         return 1
-    packages = TEST_PACKAGES if sys.argv[1:] == ["test"] else RUN_PACKAGES
+    packages = SETS[sys.argv[1] if sys.argv[1:] else "run"]
     missing = [name for name, file in packages.items() if not Path(file).exists()]
     if not shutil.which("ensurepip") and not _has_ensurepip():
         missing.append("python3-venv")
@@ -79,7 +85,7 @@ def install(packages: list[str]) -> bool:
         print("Install them or what your system calls them, then run this again.")
         return False
     print(f"Installing with apt: {' '.join(packages)}", flush=True)
-    quiet = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", apt, "-qq", "-o", "Dpkg::Use-Pty=0"]
+    quiet = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", apt, "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=600"]
     for arguments in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
         result = subprocess.run(
             [*quiet, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
