@@ -1,7 +1,7 @@
 """Make a fresh machine ready: missing Debian packages, `.venv` with pinned dependencies, the project itself.
 
-Usage: bootstrap.py run|test|windows. Standard library only; it runs before anything is installed. Does nothing, in a few
-milliseconds, when everything is there.
+Usage: bootstrap.py run|test|windows. Standard library only; it runs before anything is installed. Does nothing, in a
+few milliseconds, when everything is there.
 """
 
 import hashlib
@@ -85,7 +85,17 @@ def install(packages: list[str]) -> bool:
         print("Install them or what your system calls them, then run this again.")
         return False
     print(f"Installing with apt: {' '.join(packages)}", flush=True)
-    quiet = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", apt, "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=600"]
+    quiet = [
+        *prefix,
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        apt,
+        "-qq",
+        "-o",
+        "Dpkg::Use-Pty=0",
+        "-o",
+        "DPkg::Lock::Timeout=600",
+    ]
     for arguments in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
         result = subprocess.run(
             [*quiet, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False

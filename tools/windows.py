@@ -33,7 +33,9 @@ _VERSION = (3, 11)
 _COMPILER = "x86_64-w64-mingw32-gcc"
 _PYTHON_PIN = ROOT / "constraints" / "windows-python.txt"
 _PINS = ROOT / "constraints" / "windows.txt"
-_STUB = "int Py_Main(int, wchar_t **);\nint wmain(int count, wchar_t **arguments) { return Py_Main(count, arguments); }\n"
+_STUB = (
+    "int Py_Main(int, wchar_t **);\nint wmain(int count, wchar_t **arguments) { return Py_Main(count, arguments); }\n"
+)
 _NO_PART_OF_THE_LIBRARY = ("site-packages", "dist-packages", "test", "lib-dynload", "__pycache__", "config-*")
 _NT = r"HKLM\Software\Microsoft\Windows NT\CurrentVersion"
 _REGISTRY = {
@@ -109,14 +111,17 @@ def windows_path(path: Path) -> str:
 @contextlib.contextmanager
 def session() -> Iterator[None]:
     """Keep one Wine server for the duration, so that only the first program waits for it; end it and what it runs."""
-    wineserver = ["wineserver"]
-    quiet = {"env": os.environ | wine_environment(PREFIX), "check": False, "stderr": subprocess.DEVNULL}
-    subprocess.run([*wineserver, "--persistent=60"], **quiet)
+    _wineserver(PREFIX, "--persistent=60")
     try:
         yield
     finally:
-        subprocess.run([*wineserver, "--kill"], **quiet)
-        subprocess.run([*wineserver, "--wait"], timeout=30, **quiet)
+        _wineserver(PREFIX, "--kill")
+        _wineserver(PREFIX, "--wait")
+
+
+def _wineserver(prefix: Path, option: str) -> None:
+    surroundings = os.environ | wine_environment(prefix)
+    subprocess.run(["wineserver", option], env=surroundings, stderr=subprocess.DEVNULL, timeout=60, check=False)
 
 
 def _made(target: Path, inputs: str, make: Callable[[Path], None]) -> None:
@@ -140,8 +145,8 @@ def _make_prefix(prefix: Path) -> None:
     _run(["wine", "wineboot", "--init"], env=surroundings)
     for name, value in _REGISTRY.items():
         _run(["wine", "reg", "add", _NT, "/v", name, "/d", value, "/f"], env=surroundings)
-    for ending in ("--kill", "--wait"):
-        subprocess.run(["wineserver", ending], env=surroundings, check=False)
+    _wineserver(prefix, "--kill")
+    _wineserver(prefix, "--wait")
 
 
 def _make_python(home: Path) -> None:

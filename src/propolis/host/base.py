@@ -11,6 +11,15 @@ from typing import Protocol
 class Host(Protocol):
     """The operating-system seam. Implementations are modules; these are their functions."""
 
+    def open_file(self, path: Path, *, create: bool, mode: int = 0o644) -> int:
+        """Open a file for reading and writing; others may rename or remove it meanwhile, and so may we.
+
+        With `create` it must not exist yet; without, it must, and be no link.
+
+        Raises:
+            OSError: as `os.open`.
+        """
+
     def lock_file(self, descriptor: int, *, wait: bool) -> bool:
         """Lock an open file exclusively against other opens of it, also in this process.
 
@@ -21,8 +30,11 @@ class Host(Protocol):
     def publish(self, descriptor: int, path: Path, target: Path) -> None:
         """Rename the open, locked file `path` to `target`, replacing what is there; closes the descriptor in any case.
 
-        Where the system can, the lock is held until the file has its new name, so that nobody takes it for a leftover.
+        The lock is held until the file has its new name, so that nobody takes it for a leftover.
         """
+
+    def remove_tree(self, path: Path) -> None:
+        """Remove a directory and what is in it, as far as that goes. Gone already is fine."""
 
     def sync_directory(self, path: Path) -> None:
         """Make a rename inside `path` survive a power cut, where the system can."""

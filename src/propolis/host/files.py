@@ -65,16 +65,23 @@ def _open_locked(target: Path, mode: int) -> tuple[Path, int]:
     """A new file of our own; another one if somebody swept it before its lock was taken."""
     while True:
         path = target.with_name(f"{STAGE_PREFIX}{target.name[:80]}-{secrets.token_hex(6)}")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+        descriptor = system.open_file(path, create=True, mode=mode)
         try:
             system.lock_file(descriptor, wait=True)
-            if os.fstat(descriptor).st_nlink:
+            if _is_there(path, descriptor):
                 return path, descriptor
         except BaseException:
             os.close(descriptor)
             path.unlink(missing_ok=True)
             raise
         os.close(descriptor)
+
+
+def _is_there(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -160,7 +167,7 @@ def sweep(directory: Path) -> int:
 
 
 def _sweep_file(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    descriptor = system.open_file(path, create=False)
     try:
         dead = system.lock_file(descriptor, wait=False)
         if dead:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -15,6 +16,11 @@ assert sys.platform != "win32"
 _LONGEST_NAME = 103
 """Bytes of a socket's path: Linux takes 107, macOS 103."""
 _BACKLOG = 64
+
+
+def open_file(path: Path, *, create: bool, mode: int = 0o644) -> int:
+    """See `Host.open_file`; every file here can be renamed while it is open."""
+    return os.open(path, os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT | os.O_EXCL if create else 0), mode)
 
 
 def lock_file(descriptor: int, *, wait: bool) -> bool:
@@ -32,6 +38,11 @@ def publish(descriptor: int, path: Path, target: Path) -> None:
         path.replace(target)
     finally:
         os.close(descriptor)
+
+
+def remove_tree(path: Path) -> None:
+    """See `Host.remove_tree`."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_directory(path: Path) -> None:

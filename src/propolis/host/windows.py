@@ -1,66 +1,117 @@
-"""The seam on Windows: byte-range locks far beyond any content, psutil for processes. Not yet run on Windows."""
+"""The seam on Windows: locks beyond any content, files that can be renamed while they are open, Win32 for processes."""
 
-import contextlib
-import errno
-import msvcrt
-import os
-import socket
 import sys
-import time
-from pathlib import Path
-
-import psutil
-
-from propolis.errors import Unsupported
 
 assert sys.platform == "win32"
 
-_LOCK_OFFSET = 1 << 30
+import contextlib
+import msvcrt
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from propolis.errors import Unsupported
+from propolis.host.win32 import _ffi
+
+_LOCK_OFFSET = 1 << 62
 """Windows locks are mandatory for the range they cover, so it lies where nothing is ever written."""
-_LOCK_POLL = 0.05
+_LOCK_POLL = 0.02
+_PATIENCE = 5.0
+"""Seconds for whoever has a file open that is to be replaced or removed: a scanner, a machine that just ended."""
+_LONGEST_PAUSE = 0.25
+_IN_USE = (_ffi.ERROR_ACCESS_DENIED, _ffi.ERROR_SHARING_VIOLATION, _ffi.ERROR_LOCK_VIOLATION)
+_SHARED = _ffi.FILE_SHARE_READ | _ffi.FILE_SHARE_WRITE | _ffi.FILE_SHARE_DELETE
+
+
+def open_file(path: Path, *, create: bool, mode: int = 0o644) -> int:
+    """See `Host.open_file`; `mode` means nothing here, files have the rights of their directory."""
+    disposition = _ffi.CREATE_NEW if create else _ffi.OPEN_EXISTING
+    handle = _ffi.create_file(str(path), _ffi.GENERIC_READ | _ffi.GENERIC_WRITE, _SHARED, disposition)
+    try:
+        return msvcrt.open_osfhandle(handle, os.O_RDWR | os.O_BINARY | os.O_NOINHERIT)
+    except BaseException:
+        _ffi.close_handle(handle)
+        raise
 
 
 def lock_file(descriptor: int, *, wait: bool) -> bool:
     """See `Host.lock_file`."""
+    flags = _ffi.LOCKFILE_EXCLUSIVE_LOCK | _ffi.LOCKFILE_FAIL_IMMEDIATELY
     while True:
-        position = os.lseek(descriptor, 0, os.SEEK_CUR)
-        os.lseek(descriptor, _LOCK_OFFSET, os.SEEK_SET)
         try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            _ffi.lock_file(msvcrt.get_osfhandle(descriptor), flags, _LOCK_OFFSET)
         except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EDEADLK):
+            if error.winerror != _ffi.ERROR_LOCK_VIOLATION:
                 raise
         else:
             return True
-        finally:
-            os.lseek(descriptor, position, os.SEEK_SET)
         if not wait:
             return False
-        time.sleep(_LOCK_POLL)
+        time.sleep(_LOCK_POLL)  # waiting in the kernel, Ctrl-C would not be heard
 
 
 def publish(descriptor: int, path: Path, target: Path) -> None:
-    """See `Host.publish`; an open file cannot be renamed here, so for an instant it is nobody's."""
-    os.close(descriptor)
-    path.replace(target)
+    """See `Host.publish`; needs a descriptor of `open_file`. Waits a little for whoever has `target` open."""
+    try:
+        _patiently(lambda: path.replace(target))
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:
     """See `Host.sync_directory`; NTFS journals renames and directories cannot be opened for fsync."""
 
 
+def remove_tree(path: Path) -> None:
+    """See `Host.remove_tree`; waits a little for whoever has a file of it open."""
+
+    def remove() -> None:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+
+    with contextlib.suppress(OSError):
+        _patiently(remove)
+
+
+def _patiently(act: Callable[[], object]) -> None:
+    until, pause = time.monotonic() + _PATIENCE, 0.01
+    while True:
+        try:
+            act()
+        except OSError as error:
+            if error.winerror not in _IN_USE or time.monotonic() >= until:
+                raise
+        else:
+            return
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
 def process_start(pid: int) -> str | None:
-    """See `Host.process_start`."""
+    """See `Host.process_start`. A process that we may not even ask is none of ours, so it counts as gone."""
     try:
-        return repr(psutil.Process(pid).create_time())
-    except psutil.NoSuchProcess:
+        with _ffi.process(pid, _ffi.PROCESS_QUERY_LIMITED_INFORMATION | _ffi.SYNCHRONIZE) as process:
+            return None if _ffi.has_ended(process) else str(_ffi.creation_time(process))
+    except OSError:
+        return None
+
+
+def program(pid: int) -> str | None:
+    """The path of the program that a process runs; None when there is no such process or we may not ask."""
+    try:
+        with _ffi.process(pid, _ffi.PROCESS_QUERY_LIMITED_INFORMATION) as process:
+            return _ffi.image_name(process)
+    except OSError:
         return None
 
 
 def kill(pid: int) -> None:
     """See `Host.kill`."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(pid).kill()
+    with contextlib.suppress(OSError), _ffi.process(pid, _ffi.PROCESS_TERMINATE) as process:
+        _ffi.terminate_process(process, 1)
 
 
 def kill_group(pid: int) -> None:
@@ -70,19 +121,20 @@ def kill_group(pid: int) -> None:
 
 def memory_bytes() -> int:
     """See `Host.memory_bytes`."""
-    return int(psutil.virtual_memory().total)
+    return _ffi.total_physical_memory()
 
 
 def boot_id() -> str:
-    """See `Host.boot_id`."""
-    return repr(psutil.boot_time())
+    """See `Host.boot_id`; the moment of booting, which setting the clock does not change."""
+    return str(_ffi.boot_time())
 
 
 def resident_bytes(pid: int) -> int:
     """See `Host.resident_bytes`."""
     try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.NoSuchProcess:
+        with _ffi.process(pid, _ffi.PROCESS_QUERY_LIMITED_INFORMATION) as process:
+            return _ffi.working_set_size(process)
+    except OSError:
         return 0
 
 

@@ -6,7 +6,6 @@ process is killed at, a later one finds everything it left. Knows nothing of hyp
 
 import contextlib
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -109,7 +108,7 @@ class MachineStore:
 
     def remove(self, record: MachineRecord) -> None:
         """Delete the machine's directory, then forget it. Idempotent."""
-        shutil.rmtree(record.directory, ignore_errors=True)
+        system.remove_tree(record.directory)
         with self._database() as database:
             database.execute("DELETE FROM machine WHERE id = ?", (record.id,))
 

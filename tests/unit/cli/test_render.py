@@ -1,6 +1,5 @@
 import io
 import os
-import pty
 import re
 from types import SimpleNamespace
 
@@ -35,7 +34,7 @@ def said(monkeypatch):
 @pytest.fixture
 def drawn(monkeypatch):
     """Standard error as a terminal; what has come out of it."""
-    master, slave = pty.openpty()
+    master, slave = pytest.importorskip("pty", exc_type=ImportError).openpty()
     with os.fdopen(slave, "w") as file:
         monkeypatch.setattr(render, "sys", SimpleNamespace(stderr=file))
         yield lambda: file.flush() or os.read(master, 65536).decode()

@@ -1,0 +1,1 @@
+"""Win32, as far as the seam on Windows needs it."""
