@@ -2,6 +2,12 @@
 
 import sys
 
-collect_ignore = (
-    ["host/test_directory_sink.py", "hypervisor/kvm"] if sys.platform == "win32" else []
-)
+_POSIX = ["host/test_directory_sink.py", "hypervisor/kvm", "hypervisor/qemu/test_process.py"]
+_WINDOWS = [
+    "cli/test_terminal_windows.py",
+    "host/test_windows.py",
+    "host/test_windows_pipe.py",
+    "host/test_windows_security.py",
+    "preflight/test_facts_windows.py",
+]
+collect_ignore = _POSIX if sys.platform == "win32" else _WINDOWS

@@ -81,6 +81,8 @@ def _write(descriptor: int, data: bytes) -> None:
                     f"no space left on the host while writing {_NAMES[descriptor]}",
                     hint="free space where it is redirected to",
                 ) from error
+            if error.errno == errno.EINVAL and sys.platform == "win32":  # what the C runtime makes of a broken pipe
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from error
             raise PropolisError(f"{_NAMES[descriptor]} cannot be written: {error.strerror}") from error
 
 

@@ -21,6 +21,7 @@ from propolis.disk.ext4.structs import BLOCK_SIZE
 from propolis.disk.ext4.superblock import recorded_size
 from propolis.disk.ext4.writer import WRITER_VERSION, LayerWriter
 from propolis.errors import DiskDamaged, DiskError, InvalidArgument
+from propolis.host import system
 from propolis.host.files import STAGE_PREFIX, locked, stage, sweep
 from propolis.spec import DiskFormat
 from propolis.tree import TreeSink
@@ -86,7 +87,7 @@ class LayerCache:
                     staged.target = in_chain
                 _put_aside(staged.target)
             # only now: what a killed writer leaves must be open to whoever sweeps
-            staged.target.chmod(0o444)
+            system.protect(staged.target)
             return staged.target
 
     def usage(self) -> Usage:

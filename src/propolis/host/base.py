@@ -33,6 +33,9 @@ class Host(Protocol):
         The lock is held until the file has its new name, so that nobody takes it for a leftover.
         """
 
+    def protect(self, path: Path) -> None:
+        """Keep a file that is complete from being written by mistake, where that keeps nobody from removing it."""
+
     def remove_tree(self, path: Path) -> None:
         """Remove a directory and what is in it, as far as that goes. Gone already is fine."""
 

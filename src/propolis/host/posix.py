@@ -40,6 +40,11 @@ def publish(descriptor: int, path: Path, target: Path) -> None:
         os.close(descriptor)
 
 
+def protect(path: Path) -> None:
+    """See `Host.protect`."""
+    path.chmod(0o444)
+
+
 def remove_tree(path: Path) -> None:
     """See `Host.remove_tree`."""
     shutil.rmtree(path, ignore_errors=True)

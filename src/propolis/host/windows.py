@@ -65,6 +65,10 @@ def sync_directory(path: Path) -> None:
     """See `Host.sync_directory`; NTFS journals renames and directories cannot be opened for fsync."""
 
 
+def protect(path: Path) -> None:
+    """See `Host.protect`; a file that is marked as read-only can be neither removed nor replaced here."""
+
+
 def remove_tree(path: Path) -> None:
     """See `Host.remove_tree`; waits a little for whoever has a file of it open."""
 

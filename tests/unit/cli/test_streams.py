@@ -28,6 +28,7 @@ def write(descriptor, data):
     asyncio.run(main())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes always block there")
 def test_all_is_written_also_where_writes_do_not_block(pipe):
     reading, writing = pipe
     os.set_blocking(writing, False)
@@ -51,6 +52,7 @@ def test_a_reader_that_is_gone_is_a_broken_pipe(pipe):
         write(pipe[1], b"x")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no /dev/full")
 def test_a_full_disk_and_a_descriptor_for_reading_are_told(pipe, monkeypatch):
     monkeypatch.setattr(streams, "_NAMES", dict.fromkeys(range(100), "standard output"))
     with open("/dev/full", "wb") as full, pytest.raises(StorageFull, match="standard output"):  # noqa: PTH123
@@ -72,9 +74,10 @@ def test_nobody_waits_for_a_read_that_was_given_up():
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.wait(20) == 0
-        assert process.stdout.read() == b"given up\n"
+        assert process.stdout.read().split() == [b"given", b"up"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
 def test_closed_streams_become_the_null_device():
     program = (
         "from propolis.cli import streams\n"

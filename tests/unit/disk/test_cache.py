@@ -41,7 +41,8 @@ def test_a_layer_is_made_once_and_read_only(tmp_path):
     path = cache.disk(IDS[:1], DiskFormat.RAW, fill)
     assert cache.disk(IDS[:1], DiskFormat.RAW, fill) == path
     assert len(calls) == 1
-    assert path.stat().st_mode & 0o777 == 0o444
+    if sys.platform != "win32":
+        assert path.stat().st_mode & 0o777 == 0o444
     assert read(path)[b"d/f"][1] == b"content"
 
 
@@ -176,7 +177,8 @@ def test_the_latest_damaged_disks_are_kept_and_counted(tmp_path):
     assert [name[len("damaged-sha256-") :][:64] for name in left] == [f"{number:064}" for number in (2, 3, 4)]
     usage = cache.usage()
     assert (usage.disks, usage.damaged) == (5, 3)
-    assert 5 * 20_000 < usage.size < 5 * 200_000
+    most = 200_000 if sys.platform != "win32" else 300_000  # there holes take room, too
+    assert 5 * 20_000 < usage.size < 5 * most
     assert 0 < usage.damaged_size < 100_000
 
 

@@ -1,4 +1,5 @@
 import contextlib
+import sys
 
 import pytest
 
@@ -27,8 +28,9 @@ def test_it_is_private_replaces_what_was_there_and_costs_little(tmp_path):
         make_writable(path, DiskFormat.RAW, {}, size=8 << 30)
     status = path.stat()
     assert status.st_size == 8 << 30
-    assert status.st_mode & 0o777 == 0o600
-    assert status.st_blocks * 512 < 200_000
+    if sys.platform != "win32":
+        assert status.st_mode & 0o777 == 0o600
+        assert status.st_blocks * 512 < 200_000
     assert [entry.name for entry in tmp_path.iterdir()] == ["disk"]
 
 

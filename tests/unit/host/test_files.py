@@ -36,8 +36,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_killed_writers_leftover_is_swept_and_a_living_ones_is_not(tmp_path):
     program = (
-        "import os, signal, sys, pathlib; from propolis.host.files import stage\n"
-        "with stage(pathlib.Path(sys.argv[1])) as staged: os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, sys, pathlib; from propolis.host.files import stage\n"
+        "with stage(pathlib.Path(sys.argv[1])) as staged: os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, tmp_path / "dead"], check=False)
     assert len(leftovers(tmp_path)) == 1

@@ -21,7 +21,7 @@ def parts(text, probe=nothing):
     ("text", "expected"),
     [
         ("oci:dir", ("oci", "dir", "", "")),
-        ("oci:/a/b:latest", ("oci", "/a/b", "latest", "")),
+        ("oci:/a/b:latest", ("oci", str(Path("/a/b")), "latest", "")),
         ("oci:dir:registry.example:5000/a/b:1.0", ("oci", "dir", "registry.example:5000/a/b:1.0", "")),
         (f"oci:dir@{DIGEST}", ("oci", "dir", "", DIGEST)),
         (f"oci:dir:@{DIGEST}", ("oci", "dir", "", DIGEST)),

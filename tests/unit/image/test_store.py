@@ -82,8 +82,8 @@ def test_a_digest_cannot_name_another_file(tmp_path, digest):
 
 def test_what_a_killed_writer_left_is_swept(tmp_path):
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom propolis.image.store import BlobStore\n"
-        "def pieces():\n    yield b'half'\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, sys\nfrom pathlib import Path\nfrom propolis.image.store import BlobStore\n"
+        "def pieces():\n    yield b'half'\n    os.kill(os.getpid(), 9)\n"
         f"BlobStore(Path(sys.argv[1])).add({of(DATA)!r}, {len(DATA)}, pieces())\n"
     )
     source = Path(__file__).parents[3] / "src"

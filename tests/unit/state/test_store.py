@@ -57,7 +57,7 @@ def test_the_next_machine_sweeps_what_a_dead_owner_left(store):
 
 
 def test_a_sweep_ends_what_still_runs_of_a_dead_owners_machine(store):
-    with subprocess.Popen(["sleep", "60"]) as vmm:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as vmm:
         left = record(store, 0, owner=ProcessIdentity(pid=vmm.pid, start="another process with this pid"))
         store.add(left)
         store.set_vmm(left.id, this_process_of(vmm.pid))
@@ -66,7 +66,7 @@ def test_a_sweep_ends_what_still_runs_of_a_dead_owners_machine(store):
 
 
 def test_a_sweep_spares_a_process_that_only_has_the_same_pid(store):
-    with subprocess.Popen(["sleep", "60"]) as bystander:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as bystander:
         left = record(store, 0, owner=ProcessIdentity(pid=bystander.pid, start="before"))
         store.add(left)
         store.set_vmm(left.id, ProcessIdentity(pid=bystander.pid, start="before"))

@@ -154,6 +154,9 @@ _K32GetProcessMemoryInfo = _declare(
 _GlobalMemoryStatusEx = _declare(_kernel32, "GlobalMemoryStatusEx", _B, [ctypes.POINTER(_MEMORYSTATUSEX)])
 _CreateFileW = _declare(_kernel32, "CreateFileW", _H, [_S, _D, _D, _P, _D, _D, _H], _is_handle)
 _LockFileEx = _declare(_kernel32, "LockFileEx", _B, [_H, _D, _D, _D, _D, ctypes.POINTER(_OVERLAPPED)])
+_CreateEventW = _declare(_kernel32, "CreateEventW", _H, [_P, _B, _B, _S])
+_SetEvent = _declare(_kernel32, "SetEvent", _B, [_H])
+_DisconnectNamedPipe = _declare(_kernel32, "DisconnectNamedPipe", _B, [_H])
 _GetStdHandle = _declare(_kernel32, "GetStdHandle", _H, [_D], _is_handle)
 _GetConsoleMode = _declare(_kernel32, "GetConsoleMode", _B, [_H, _PD])
 _SetConsoleMode = _declare(_kernel32, "SetConsoleMode", _B, [_H, _D])
@@ -249,6 +252,22 @@ def lock_file(handle: int, flags: int, offset: int) -> None:
     """LockFileEx, one byte at `offset`."""
     where = _OVERLAPPED(Offset=offset & 0xFFFFFFFF, OffsetHigh=offset >> 32)
     _LockFileEx(handle, flags, 0, 1, 0, ctypes.byref(where))
+
+
+def create_event() -> int:
+    """CreateEventW: one that stays set, and is not."""
+    handle: int = _CreateEventW(None, True, False, None)
+    return handle
+
+
+def set_event(event: int) -> None:
+    """SetEvent."""
+    _SetEvent(event)
+
+
+def disconnect_named_pipe(pipe: int) -> None:
+    """DisconnectNamedPipe."""
+    _DisconnectNamedPipe(pipe)
 
 
 def standard_handle(number: int) -> int:

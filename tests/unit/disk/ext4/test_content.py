@@ -33,7 +33,8 @@ def write(tmp_path):
         shown = bytearray()
         for logical, physical, count in node.extents:
             shown = shown.ljust(logical * BLOCK, b"\0")
-            shown += os.pread(descriptor, count * BLOCK, physical * BLOCK)
+            os.lseek(descriptor, physical * BLOCK, os.SEEK_SET)
+            shown += os.read(descriptor, count * BLOCK)
         return node.extents, bytes(shown)
 
     yield write

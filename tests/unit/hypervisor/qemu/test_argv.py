@@ -1,28 +1,32 @@
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from propolis.hypervisor.qemu.argv import KVM, TCG, Wiring, build
 from propolis.spec import BootPlan, Disk, DiskFormat, VMConfig
 
-BINARY = Path("/usr/bin/qemu-system-x86_64")
-FIRMWARE = Path("/usr/share/qemu/qboot.rom")
+BINARY = PurePosixPath("/usr/bin/qemu-system-x86_64")
+FIRMWARE = PurePosixPath("/usr/share/qemu/qboot.rom")
 GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "qemu"
 
 
 def config(**changes):
     values = {
         "id": "0123456789ab",
-        "boot": BootPlan(kernel=Path("/k/vmlinuz"), initramfs=Path("/k/initramfs"), cmdline="quiet propolis.layers=2"),
+        "boot": BootPlan(
+            kernel=PurePosixPath("/k/vmlinuz"),
+            initramfs=PurePosixPath("/k/initramfs"),
+            cmdline="quiet propolis.layers=2",
+        ),
         "disks": (
-            Disk(path=Path("/d/base")),
-            Disk(path=Path("/d/top,with comma"), format=DiskFormat.VHD),
-            Disk(path=Path("/m/machine.raw"), read_only=False),
+            Disk(path=PurePosixPath("/d/base")),
+            Disk(path=PurePosixPath("/d/top,with comma"), format=DiskFormat.VHD),
+            Disk(path=PurePosixPath("/m/machine.raw"), read_only=False),
         ),
         "cpus": 2,
         "memory": 512 << 20,
-        "directory": Path("/m"),
+        "directory": PurePosixPath("/m"),
     }
     return VMConfig(**(values | changes))
 

@@ -1,0 +1,108 @@
+"""The server of a named pipe whose client only ever sends: a machine's console.
+
+The pipe is there when the constructor returns, so that whoever starts the machine afterwards loses nothing of it. One
+client at a time; when it goes, the next may come (a machine that is reset opens its port again). Opened overlapped, as
+the reads and writes of a synchronous pipe wait for each other.
+"""
+
+import sys
+
+assert sys.platform == "win32"
+
+import _winapi
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+
+from propolis.host.win32 import _ffi
+from propolis.host.windows_security import SYSTEM, current_user_sid
+
+_CHUNK = 1 << 16
+_FILE_FLAG_FIRST_PIPE_INSTANCE = 0x00080000
+_PIPE_REJECT_REMOTE_CLIENTS = 0x00000008
+_PIPE_TYPE_BYTE = 0
+_ALL, _READ_AND_WRITE = "GA", "GRGW"
+
+
+def descriptor(user: str, allow: Sequence[str]) -> str:
+    """The pipe's security descriptor as SDDL: all rights for `user` and the system, use of it for those in `allow`."""
+    everything = [(_ALL, SYSTEM), (_ALL, user), *((_READ_AND_WRITE, sid) for sid in allow)]
+    return "D:P" + "".join(f"(A;;{rights};;;{sid})" for rights, sid in everything)
+
+
+class PipeReader:
+    r"""Serves `\\.\pipe\<name>`, and hands what comes to `take`, which is called from a thread and must not raise.
+
+    Args:
+        name: without the prefix.
+        take: gets what a client sent, in pieces of up to 64 KiB.
+        allow: SIDs of those who may connect, beside the current user and the system.
+
+    Raises:
+        OSError: it cannot be made, as when somebody else serves a pipe of that name.
+    """
+
+    def __init__(self, name: str, take: Callable[[bytes], None], *, allow: Sequence[str] = ()) -> None:
+        self._take = take
+        with _ffi.security_attributes(descriptor(current_user_sid(), allow)) as security:
+            self._pipe = _winapi.CreateNamedPipe(
+                rf"\\.\pipe\{name}",
+                _winapi.PIPE_ACCESS_DUPLEX | _winapi.FILE_FLAG_OVERLAPPED | _FILE_FLAG_FIRST_PIPE_INSTANCE,
+                _PIPE_TYPE_BYTE | _winapi.PIPE_WAIT | _PIPE_REJECT_REMOTE_CLIENTS,
+                1,
+                _CHUNK,
+                _CHUNK,
+                0,
+                security,
+            )
+        self._closing = _ffi.create_event()
+        self._thread = threading.Thread(target=self._serve, name=f"propolis-pipe-{name}", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it; what was sent before has been handed on when this returns. Idempotent, not from within `take`."""
+        if not self._closing:
+            return
+        _ffi.set_event(self._closing)
+        self._thread.join()
+        _winapi.CloseHandle(self._closing)
+        self._closing = 0
+
+    def _serve(self) -> None:
+        try:
+            while self._connected():
+                with contextlib.suppress(OSError):  # the client is gone, and all that it sent was read
+                    while self._receive():
+                        pass
+                _ffi.disconnect_named_pipe(self._pipe)
+        finally:
+            _winapi.CloseHandle(self._pipe)
+
+    def _connected(self) -> bool:
+        """Wait for a client; False when the pipe is to be closed."""
+        try:
+            return self._finished(_winapi.ConnectNamedPipe(self._pipe, overlapped=True))
+        except OSError as error:
+            if error.winerror != _winapi.ERROR_NO_DATA:  # it came, sent, and went again
+                raise
+            return True
+
+    def _receive(self) -> bool:
+        """Wait for the next piece and hand it on; False when the pipe is to be closed and no more was sent."""
+        operation, _ = _winapi.ReadFile(self._pipe, _CHUNK, overlapped=True)
+        if not self._finished(operation):
+            return False
+        length, _ = operation.GetOverlappedResult(True)
+        if length:
+            self._take(bytes((operation.getbuffer() or b"")[:length]))
+        return True
+
+    def _finished(self, operation: _winapi.Overlapped) -> bool:
+        # of several that have happened, the first in the list is told: what was sent before closing is read
+        happened = _winapi.WaitForMultipleObjects([operation.event, self._closing], False, _winapi.INFINITE)
+        if happened == _winapi.WAIT_OBJECT_0:
+            return True
+        operation.cancel()
+        with contextlib.suppress(OSError):
+            operation.GetOverlappedResult(True)
+        return False
