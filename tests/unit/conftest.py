@@ -8,6 +8,6 @@ _WINDOWS = [
     "host/test_windows.py",
     "host/test_windows_pipe.py",
     "host/test_windows_security.py",
-    "preflight/test_facts_windows.py",
+    "preflight/test_hyperv_windows.py",
 ]
 collect_ignore = _POSIX if sys.platform == "win32" else _WINDOWS

@@ -9,18 +9,20 @@ from propolis.guest.binaries import init_path
 from propolis.guest.kernel import foreseen
 from propolis.host.directories import cache_directory, data_directory
 from propolis.hypervisor import registry
-from propolis.preflight.checks import Check, Verdict, directory_check, resources_check
+from propolis.preflight.checks import Check, Verdict, directory_check, platform_checks, resources_check
 from propolis.spec import Architecture
 
 
 def examine() -> list[Check]:
     """All checks, those that decide whether a machine can run first."""
+    platform = platform_checks()
     backends = [_backend(name) for name in registry.names()]
     if any(check.verdict is not Verdict.FAILURE for check in backends):
         # one that runs is enough
-        backends = [_softened(check) for check in backends]
+        platform, backends = ([_softened(check) for check in checks] for checks in (platform, backends))
     return [
         *backends,
+        *platform,
         _kernel(),
         _guest_program(),
         directory_check("cache", cache_directory(), "PROPOLIS_CACHE"),
