@@ -85,7 +85,7 @@ def prepare() -> None:
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment that a program of this Windows runs in: nothing of ours but what Wine and the project need."""
     kept = {name: os.environ[name] for name in ("HOME", "PATH", "LANG", "LC_ALL", "TERM") if name in os.environ}
-    return kept | wine_environment(PREFIX) | {"PYTHONUTF8": "1", "PYTHONPYCACHEPREFIX": "C:\\pycache"} | (extra or {})
+    return kept | wine_environment(PREFIX) | {"PYTHONPYCACHEPREFIX": "C:\\pycache"} | (extra or {})
 
 
 def wine_environment(prefix: Path) -> dict[str, str]:

@@ -124,11 +124,11 @@ class Foreground:
             await self._opened.process.resize(rows, columns)
 
     async def _take_signals(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        watched = [number for number in (*terminal.FORWARDED, terminal.RESIZED) if number is not None]
+        watched = [number for number in (*terminal.FORWARDED, terminal.RESIZED) if number]
         # what we were started to ignore (nohup, a job in a script's background) is ignored on
         watched = [number for number in watched if signal.getsignal(number) is not signal.SIG_IGN]
         ignored = 0
-        with anyio.open_signal_receiver(*watched) as received:
+        with terminal.open_signal_receiver(*watched) as received:
             task_status.started()
             async for number in received:
                 if number == terminal.RESIZED:

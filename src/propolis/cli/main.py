@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import click
 
-from propolis.cli import streams
+from propolis.cli import streams, terminal
 from propolis.cli.render import show_error
 from propolis.errors import PropolisError
 
@@ -77,6 +77,7 @@ def main() -> None:
     """The `propolis` command."""
     gc.disable()  # what is imported stays: looking for garbage in it takes a tenth of the time
     streams.ensure_open()
+    terminal.prepare()
     _leave(run(sys.argv[1:]))
 
 

@@ -17,6 +17,11 @@ from typing import TypeVar
 
 from propolis.errors import PropolisError, StorageFull
 
+if sys.platform == "win32":
+    from propolis.cli.terminal_windows import read
+else:
+    from os import read
+
 _T = TypeVar("_T")
 _CHUNK = 65536
 STDIN, STDOUT, STDERR = 0, 1, 2
@@ -57,7 +62,7 @@ def writer(descriptor: int) -> Callable[[bytes], "asyncio.Future[None]"]:
 def _read(descriptor: int) -> bytes:
     while True:
         try:
-            return os.read(descriptor, _CHUNK)
+            return read(descriptor, _CHUNK)
         except BlockingIOError:  # somebody who shares it has made it so
             select.select([descriptor], [], [])
         except OSError as error:

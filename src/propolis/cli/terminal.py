@@ -8,11 +8,21 @@ from collections.abc import Mapping
 from propolis.cli import streams
 
 if sys.platform == "win32":
-    from propolis.cli.terminal_windows import DETACHABLE, FORWARDED, RESIZED, raw_mode
+    from propolis.cli.terminal_windows import DETACHABLE, FORWARDED, RESIZED, open_signal_receiver, prepare, raw_mode
 else:
-    from propolis.cli.terminal_posix import DETACHABLE, FORWARDED, RESIZED, raw_mode
+    from propolis.cli.terminal_posix import DETACHABLE, FORWARDED, RESIZED, open_signal_receiver, prepare, raw_mode
 
-__all__ = ["DETACHABLE", "FORWARDED", "RESIZED", "environment", "ours", "raw_mode", "size"]
+__all__ = [
+    "DETACHABLE",
+    "FORWARDED",
+    "RESIZED",
+    "environment",
+    "open_signal_receiver",
+    "ours",
+    "prepare",
+    "raw_mode",
+    "size",
+]
 
 _USUAL = b"\x1b[0m\x1b[?25h\x1b[?1l\x1b>\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l"
 _DESCRIBED = re.compile(r"(xterm|screen|tmux|rxvt|linux|vt100|vt220|ansi|dumb)(-(16|88|256)?color)?")

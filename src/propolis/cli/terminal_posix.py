@@ -8,13 +8,25 @@ import contextlib
 import signal
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that a user means for the workload."""
 RESIZED = signal.SIGWINCH
 DETACHABLE = True
 """Whether a machine can go on without the terminal it was started on."""
+
+
+def open_signal_receiver(*numbers: int) -> AbstractContextManager[AsyncIterator[int]]:
+    """As anyio's."""
+    import anyio
+
+    return anyio.open_signal_receiver(*map(signal.Signals, numbers))
+
+
+def prepare() -> None:
+    """Make our output ready for the terminal; here it is."""
 
 
 @contextlib.contextmanager
