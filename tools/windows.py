@@ -36,6 +36,11 @@ _PINS = ROOT / "constraints" / "windows.txt"
 _STUB = (
     "int Py_Main(int, wchar_t **);\nint wmain(int count, wchar_t **arguments) { return Py_Main(count, arguments); }\n"
 )
+_MANIFEST = """<assembly xmlns="urn:schemas-microsoft-com:asm.v1" manifestVersion="1.0">
+<compatibility xmlns="urn:schemas-microsoft-com:compatibility.v1"><application>
+<supportedOS Id="{8e0f7a12-bfb3-4fe8-b9a5-48fd50a15a9a}"/>
+</application></compatibility></assembly>"""
+"""That it knows Windows 10, as the official one says; without, it would be told an older version."""
 _NO_PART_OF_THE_LIBRARY = ("site-packages", "dist-packages", "test", "lib-dynload", "__pycache__", "config-*")
 _NT = r"HKLM\Software\Microsoft\Windows NT\CurrentVersion"
 _REGISTRY = {
@@ -47,6 +52,8 @@ _REGISTRY = {
     "ProductName": "Windows 10 Pro",
 }
 """A Windows 11; on its own Wine would be a Windows that is too old for us."""
+_SERVICES = ("vmcompute", "hns")
+"""What Windows has with Virtual Machine Platform; they are only looked for, computecore.dll's stand-in serves itself."""
 _STAMP = "made-of"
 
 
@@ -76,7 +83,7 @@ def prepare() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _made(PREFIX, repr(_REGISTRY), _make_prefix)
+        _made(PREFIX, repr((_REGISTRY, _SERVICES)), _make_prefix)
         inputs = [Path(__file__), _PYTHON_PIN, _PINS, Path(os.__file__)]
         _made(PYTHON, "".join(path.read_text(encoding="utf-8") for path in inputs), _make_python)
         _describe_propolis()
@@ -145,6 +152,11 @@ def _make_prefix(prefix: Path) -> None:
     _run(["wine", "wineboot", "--init"], env=surroundings)
     for name, value in _REGISTRY.items():
         _run(["wine", "reg", "add", _NT, "/v", name, "/d", value, "/f"], env=surroundings)
+    for name in _SERVICES:
+        _run(
+            ["wine", "sc", "create", name, "binPath=", rf"C:\windows\system32\{name}.exe", "start=", "demand"],
+            env=surroundings,
+        )
     _wineserver(prefix, "--kill")
     _wineserver(prefix, "--wait")
 
@@ -165,8 +177,25 @@ def _make_python(home: Path) -> None:
     library = sysconfig.get_path("stdlib")
     shutil.copytree(library, home / "Lib", ignore=shutil.ignore_patterns(*_NO_PART_OF_THE_LIBRARY))
     (home / "stub.c").write_text("#include <wchar.h>\n" + _STUB)
+    (home / "stub.manifest").write_text(_MANIFEST)
+    (home / "stub.rc").write_text('1 24 "stub.manifest"\n')
+    _run([_COMPILER.replace("gcc", "windres"), "stub.rc", "stub-rc.o"], cwd=home)
     library_of_python = home / f"python{version}.dll"
-    _run([_COMPILER, "-O2", "-Wall", "-Werror", "-municode", "-o", "python.exe", "stub.c", library_of_python], cwd=home)
+    _run(
+        [
+            _COMPILER,
+            "-O2",
+            "-Wall",
+            "-Werror",
+            "-municode",
+            "-o",
+            "python.exe",
+            "stub.c",
+            "stub-rc.o",
+            library_of_python,
+        ],
+        cwd=home,
+    )
     _make_stable_abi(home, library_of_python)
     target = [*_pip("install"), "--require-hashes", "--no-deps", "--no-compile", "-r", _PINS]
     _run([*target, "--target", home / "Lib" / "site-packages"])
@@ -199,7 +228,8 @@ def _describe_propolis() -> None:
         target.mkdir(exist_ok=True)
         for name in ("METADATA", "entry_points.txt"):
             shutil.copyfile(source / name, target / name)
-    (SITE_PACKAGES / "propolis.pth").write_text(windows_path(ROOT / "src") + "\n", encoding="utf-8")
+    sources = [windows_path(ROOT / place) for place in ("src", "kernel/src")]
+    (SITE_PACKAGES / "propolis.pth").write_text("\n".join([*sources, ""]), encoding="utf-8")
 
 
 def _run(arguments: Sequence[str | Path], **options: object) -> str:

@@ -133,6 +133,11 @@ def boot_id() -> str:
     return str(_ffi.boot_time())
 
 
+def build_number() -> int:
+    """This Windows' build: what it really is, whatever this program's manifest says that it was written for."""
+    return _ffi.build_number()
+
+
 def resident_bytes(pid: int) -> int:
     """See `Host.resident_bytes`."""
     try:

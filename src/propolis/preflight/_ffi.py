@@ -26,17 +26,6 @@ _SystemHypervisorInformation = 0x5B
 _LONGEST_CONFIG = 8192
 
 
-class _OSVERSIONINFOW(ctypes.Structure):
-    _fields_ = [
-        ("dwOSVersionInfoSize", wintypes.ULONG),
-        ("dwMajorVersion", wintypes.ULONG),
-        ("dwMinorVersion", wintypes.ULONG),
-        ("dwBuildNumber", wintypes.ULONG),
-        ("dwPlatformId", wintypes.ULONG),
-        ("szCSDVersion", wintypes.WCHAR * 128),
-    ]
-
-
 class _SERVICE_STATUS(ctypes.Structure):
     _fields_ = [
         ("dwServiceType", wintypes.DWORD),
@@ -97,17 +86,9 @@ _IsProcessorFeaturePresent = _declare(_kernel32, "IsProcessorFeaturePresent", wi
 _GetCurrentProcess = _declare(_kernel32, "GetCurrentProcess", wintypes.HANDLE, [], checked=False)
 _IsWow64Process2 = _declare(_kernel32, "IsWow64Process2", wintypes.BOOL, [wintypes.HANDLE, _PU, _PU])
 _FreeLibrary = _declare(_kernel32, "FreeLibrary", wintypes.BOOL, [wintypes.HMODULE])
-_RtlGetVersion = _declare(_ntdll, "RtlGetVersion", wintypes.LONG, [ctypes.POINTER(_OSVERSIONINFOW)], checked=False)
 _NtQuerySystemInformation = _declare(
     _ntdll, "NtQuerySystemInformation", wintypes.LONG, [ctypes.c_int, _P, wintypes.ULONG, _P], checked=False
 )
-
-
-def build_number() -> int:
-    """RtlGetVersion, which no compatibility setting changes."""
-    version = _OSVERSIONINFOW(dwOSVersionInfoSize=ctypes.sizeof(_OSVERSIONINFOW))
-    _RtlGetVersion(ctypes.byref(version))
-    return int(version.dwBuildNumber)
 
 
 def native_machine() -> int:

@@ -6,7 +6,7 @@ assert sys.platform == "win32"
 
 import winreg
 
-from propolis.host import windows_security
+from propolis.host import windows, windows_security
 from propolis.preflight import _ffi
 from propolis.preflight.checks import Check
 from propolis.preflight.hyperv import EXPORTS, LIBRARY, SERVICES, Facts, Service, judge
@@ -25,7 +25,7 @@ def read() -> Facts:
     exports = _exports()
     machine = _ffi.native_machine()
     return Facts(
-        build=_ffi.build_number(),
+        build=windows.build_number(),
         revision=_number("UBR"),
         edition=_text("EditionID"),
         product=_text("ProductName"),

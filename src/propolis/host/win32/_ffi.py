@@ -105,6 +105,17 @@ class _SYSTEM_TIMEOFDAY_INFORMATION(ctypes.Structure):
     ]
 
 
+class _OSVERSIONINFOW(ctypes.Structure):
+    _fields_ = [
+        ("dwOSVersionInfoSize", wintypes.ULONG),
+        ("dwMajorVersion", wintypes.ULONG),
+        ("dwMinorVersion", wintypes.ULONG),
+        ("dwBuildNumber", wintypes.ULONG),
+        ("dwPlatformId", wintypes.ULONG),
+        ("szCSDVersion", wintypes.WCHAR * 128),
+    ]
+
+
 class _TOKEN_USER(ctypes.Structure):
     _fields_ = [("Sid", wintypes.LPVOID), ("Attributes", wintypes.DWORD)]
 
@@ -174,6 +185,7 @@ _ConvertStringSecurityDescriptorToSecurityDescriptorW = _declare(
     _B,
     [_S, _D, ctypes.POINTER(_P), ctypes.POINTER(wintypes.ULONG)],
 )
+_RtlGetVersion = _declare(_ntdll, "RtlGetVersion", wintypes.LONG, [ctypes.POINTER(_OSVERSIONINFOW)], None)
 _NtQuerySystemInformation = _declare(
     _ntdll, "NtQuerySystemInformation", ctypes.c_long, [ctypes.c_int, _P, wintypes.ULONG, _P], None
 )
@@ -240,6 +252,13 @@ def boot_time() -> int:
     if status:
         raise OSError(0, f"NtQuerySystemInformation failed with {status & 0xFFFFFFFF:#x}")
     return int(told.BootTime - told.BootTimeBias)
+
+
+def build_number() -> int:
+    """RtlGetVersion, which no compatibility setting changes."""
+    version = _OSVERSIONINFOW(dwOSVersionInfoSize=ctypes.sizeof(_OSVERSIONINFOW))
+    _RtlGetVersion(ctypes.byref(version))
+    return int(version.dwBuildNumber)
 
 
 def create_file(path: str, access: int, share: int, disposition: int) -> int:
