@@ -53,7 +53,7 @@ _REGISTRY = {
 }
 """A Windows 11; on its own Wine would be a Windows that is too old for us."""
 _SERVICES = ("vmcompute", "hns")
-"""What Windows has with Virtual Machine Platform; they are only looked for, computecore.dll's stand-in serves itself."""
+"""What Windows has with Virtual Machine Platform. Only preflight looks for them."""
 _STAMP = "made-of"
 
 
@@ -153,10 +153,8 @@ def _make_prefix(prefix: Path) -> None:
     for name, value in _REGISTRY.items():
         _run(["wine", "reg", "add", _NT, "/v", name, "/d", value, "/f"], env=surroundings)
     for name in _SERVICES:
-        _run(
-            ["wine", "sc", "create", name, "binPath=", rf"C:\windows\system32\{name}.exe", "start=", "demand"],
-            env=surroundings,
-        )
+        service = ["binPath=", rf"C:\windows\system32\{name}.exe", "start=", "demand"]
+        _run(["wine", "sc", "create", name, *service], env=surroundings)
     _wineserver(prefix, "--kill")
     _wineserver(prefix, "--wait")
 
@@ -181,21 +179,8 @@ def _make_python(home: Path) -> None:
     (home / "stub.rc").write_text('1 24 "stub.manifest"\n')
     _run([_COMPILER.replace("gcc", "windres"), "stub.rc", "stub-rc.o"], cwd=home)
     library_of_python = home / f"python{version}.dll"
-    _run(
-        [
-            _COMPILER,
-            "-O2",
-            "-Wall",
-            "-Werror",
-            "-municode",
-            "-o",
-            "python.exe",
-            "stub.c",
-            "stub-rc.o",
-            library_of_python,
-        ],
-        cwd=home,
-    )
+    parts = ["stub.c", "stub-rc.o", library_of_python]
+    _run([_COMPILER, "-O2", "-Wall", "-Werror", "-municode", "-o", "python.exe", *parts], cwd=home)
     _make_stable_abi(home, library_of_python)
     target = [*_pip("install"), "--require-hashes", "--no-deps", "--no-compile", "-r", _PINS]
     _run([*target, "--target", home / "Lib" / "site-packages"])
