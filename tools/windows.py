@@ -83,9 +83,9 @@ def prepare() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _made(PREFIX, repr((_REGISTRY, _SERVICES)), _make_prefix)
+        made(PREFIX, repr((_REGISTRY, _SERVICES)), _make_prefix)
         inputs = [Path(__file__), _PYTHON_PIN, _PINS, Path(os.__file__)]
-        _made(PYTHON, "".join(path.read_text(encoding="utf-8") for path in inputs), _make_python)
+        made(PYTHON, "".join(path.read_text(encoding="utf-8") for path in inputs), _make_python)
         _describe_propolis()
 
 
@@ -131,7 +131,8 @@ def _wineserver(prefix: Path, option: str) -> None:
     subprocess.run(["wineserver", option], env=surroundings, stderr=subprocess.DEVNULL, timeout=60, check=False)
 
 
-def _made(target: Path, inputs: str, make: Callable[[Path], None]) -> None:
+def made(target: Path, inputs: str, make: Callable[[Path], None]) -> None:
+    """Have the directory `target` filled by `make`, unless it already was, from the same `inputs`."""
     wanted = hashlib.sha256(inputs.encode()).hexdigest()
     stamp = target / _STAMP
     if stamp.exists() and stamp.read_text(encoding="ascii") == wanted:

@@ -1,0 +1,148 @@
+"""Propolis on Windows as a user runs it: the official CPython under Wine, machines booted by the stand-in for HCS.
+
+`make test-windows` makes the Windows (tools/windows.py); without it these tests are skipped.
+"""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import windows
+
+HERE = Path(__file__).resolve().parent
+STAND_IN = HERE.parent / "hcs"
+_PATIENCE = 180
+_POLL = 0.05
+
+
+@dataclass(frozen=True)
+class Windows:
+    """One Windows, with directories of its own for propolis."""
+
+    directory: Path
+    environment: dict[str, str]
+    bridge: object = None
+    """The Host Compute Service's other side, on this host."""
+
+    def python(self, *arguments, input=None, timeout=_PATIENCE, env=None):
+        """Run the interpreter to its end; the finished process, its output as bytes."""
+        with self.start(*arguments, env=env, stdin=subprocess.DEVNULL if input is None else subprocess.PIPE) as process:
+            stdout, stderr = process.communicate(input, timeout)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def propolis(self, *arguments, **options):
+        """Run `python -m propolis ...` to its end."""
+        return self.python("-m", "propolis", *arguments, **options)
+
+    @contextlib.contextmanager
+    def start(self, *arguments, env=None, **options):
+        """Start the interpreter; killed at the end if it still runs."""
+        process = subprocess.Popen(
+            windows.command("python", *map(str, arguments)),
+            env=self.environment | (env or {}),
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+            process.wait(20)
+
+    def machines(self):
+        """Directories of machines that are there."""
+        return {path.name for path in (self.directory / "data" / "machines").glob("*")}
+
+    def path(self, path):
+        """What a path of this host is called there."""
+        return windows.windows_path(Path(path))
+
+
+def pytest_collection_modifyitems(items):
+    if sys.platform == "linux" and (windows.PYTHON / "python.exe").exists() and shutil.which("wine"):
+        return
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="there is no Windows here: make test-windows"))
+
+
+@pytest.fixture(scope="session")
+def _session():
+    with windows.session():
+        yield
+
+
+@pytest.fixture(scope="session")
+def rig(_session, tmp_path_factory):
+    """The Windows, without machines."""
+    directory = tmp_path_factory.mktemp("windows")
+    (directory / "hvsockets").mkdir()
+    chosen = {
+        "PROPOLIS_CACHE": windows.windows_path(directory / "cache"),
+        "PROPOLIS_DATA": windows.windows_path(directory / "data"),
+        "PROPOLIS_HVSOCKETS": windows.windows_path(directory / "hvsockets"),
+        "PYTHONPATH": windows.windows_path(HERE / "site"),
+    }
+    return Windows(directory, windows.environment(chosen))
+
+
+@pytest.fixture(scope="session")
+def _stand_in(rig):
+    """The stand-in for HCS in System32, where Windows has the real one."""
+    if not (STAND_IN / "build.py").exists():
+        pytest.skip("tests/hcs is not there")
+    sys.path.insert(0, str(HERE.parent))
+    from hcs import build
+
+    built = windows.CACHE / "stand-in"
+    sources = [STAND_IN / "build.py", *sorted((STAND_IN / "src").iterdir())]
+    windows.made(built, "".join(path.read_text(encoding="utf-8") for path in sources), build.build_dll)
+    target = windows.SYSTEM32 / "computecore.dll"
+    shutil.copyfile(built / target.name, target)
+    yield target
+    target.unlink()
+
+
+@pytest.fixture
+def hyperv(rig, _stand_in, tmp_path):
+    """The Windows, with a Host Compute Service that boots machines; nothing of them may be left afterwards."""
+    if shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("qemu-system-x86_64 is not installed")
+    from hcs.bridge import Bridge
+
+    with Bridge(tmp_path, hvsockets=rig.directory / "hvsockets", wineprefix=windows.PREFIX) as bridge:
+        yield Windows(rig.directory, rig.environment | {"PROPOLIS_HCS_BRIDGE": str(bridge.port)}, bridge)
+        assert bridge.processes == ()
+    assert rig.machines() == set()
+
+
+@pytest.fixture
+def eventually():
+    """Wait for a condition that another process brings about."""
+
+    def wait(condition, seconds=20):
+        until = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < until, "it did not come about"
+            time.sleep(_POLL)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def busybox(busybox_image):
+    """Reference of the busybox image as Windows has it."""
+    transport, _, place = busybox_image.partition(":")
+    path, _, tag = place.rpartition(":")
+    return f"{transport}:{windows.windows_path(Path(path))}:{tag}"

@@ -1,0 +1,60 @@
+"""Commands that need no machine, run on Windows as a user does."""
+
+import json
+import subprocess
+
+import pytest
+
+
+def test_the_version(rig):
+    done = rig.propolis("--version")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"propolis 0.")
+
+
+def test_doctor_tells_of_windows_and_what_to_do(rig):
+    done = rig.propolis("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    assert checks["windows"]["found"].startswith("Windows 11 Pro, build 22631")
+    assert checks["cache"]["verdict"] == "ok"
+    assert checks["rights"]["verdict"] == "ok"
+    assert checks["compute service"]["verdict"] == "ok" or "dism" in checks["compute service"]["remedy"]
+
+
+def test_a_wrong_call_is_told_and_is_no_traceback(rig):
+    done = rig.propolis("run", "oci:C:\\no\\such\\layout", "true")
+    told = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout) == (125, b"")
+    assert told[0].startswith("propolis: ")
+    assert len(told) <= 2
+
+
+@pytest.mark.parametrize("kind", ["raw", "vhd", "vhdx"])
+def test_a_disk_is_the_same_whichever_system_makes_it(rig, busybox, busybox_image, tmp_path, kind):
+    there, here = tmp_path / f"Grüße {kind}.{kind}", tmp_path / f"here.{kind}"
+    done = rig.propolis("disk", "build", busybox, "--flatten", "-o", rig.path(there))
+    assert (done.returncode, done.stderr) == (0, b"")
+    from propolis.disk import build
+
+    build(busybox_image, here, flatten=True)
+    assert there.read_bytes() == here.read_bytes()
+
+
+def test_what_it_makes_others_can_read(rig, busybox, tmp_path):
+    disk = tmp_path / "disk.vhdx"
+    assert rig.propolis("disk", "build", busybox, "--flatten", "-o", rig.path(disk)).returncode == 0
+    subprocess.run(["qemu-img", "check", disk], check=True, capture_output=True)
+    done = rig.propolis("disk", "cat", rig.path(disk), "/etc/group")
+    assert done.stdout.startswith(b"root:x:0:\n")
+
+
+def test_nothing_is_left_when_it_is_killed_at_work(rig, busybox, tmp_path, eventually):
+    """The next run sweeps what a killed one has staged."""
+    environment = {"PROPOLIS_CACHE": rig.path(tmp_path / "cache")}
+    command = ("-m", "propolis", "disk", "build", busybox, "--flatten", "-o", rig.path(tmp_path / "x.raw"))
+    with rig.start(*command, env=environment) as process:
+        eventually(lambda: list((tmp_path / "cache").rglob(".staged-*")) or process.poll() is not None, 60)
+        process.kill()
+        process.wait(20)
+    assert rig.python(*command, env=environment).returncode == 0
+    assert not list(tmp_path.rglob(".staged-*"))
