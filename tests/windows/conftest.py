@@ -114,16 +114,23 @@ def _stand_in(rig):
     target.unlink()
 
 
-@pytest.fixture
-def hyperv(rig, _stand_in, tmp_path):
-    """The Windows, with a Host Compute Service that boots machines; nothing of them may be left afterwards."""
+@pytest.fixture(scope="session")
+def _service(rig, _stand_in, tmp_path_factory):
+    """One for all tests, as on Windows: who may open which file outlives machines and processes."""
     if shutil.which("qemu-system-x86_64") is None:
         pytest.skip("qemu-system-x86_64 is not installed")
     from hcs.bridge import Bridge
 
-    with Bridge(tmp_path, hvsockets=rig.directory / "hvsockets", wineprefix=windows.PREFIX) as bridge:
-        yield Windows(rig.directory, rig.environment | {"PROPOLIS_HCS_BRIDGE": str(bridge.port)}, bridge)
-        assert bridge.processes == ()
+    hvsockets = rig.directory / "hvsockets"
+    with Bridge(tmp_path_factory.mktemp("bridge"), hvsockets=hvsockets, wineprefix=windows.PREFIX) as bridge:
+        yield bridge
+
+
+@pytest.fixture
+def hyperv(rig, _service):
+    """The Windows, with a Host Compute Service that boots machines; nothing of them may be left afterwards."""
+    yield Windows(rig.directory, rig.environment | {"PROPOLIS_HCS_BRIDGE": str(_service.port)}, _service)
+    assert _service.processes == ()
     assert rig.machines() == set()
 
 

@@ -14,7 +14,7 @@ def _backend_is_there(rig):
 
 def test_output_streams_and_exit_code_are_the_workloads(hyperv, busybox):
     done = hyperv.propolis(*RUN, busybox, "sh", "-c", "echo out; echo err >&2; printf 'a\\r\\nb\\032'; exit 3")
-    assert (done.returncode, done.stdout, done.stderr) == (3, b"out\na\r\nb\x1a", b"err\n")
+    assert (done.returncode, done.stderr.decode(), done.stdout) == (3, "err\n", b"out\na\r\nb\x1a")
 
 
 def test_input_comes_back_byte_for_byte(hyperv, busybox):
