@@ -125,7 +125,7 @@ def judge(image, directory, kind, size):
         opened.close()
     assert sector == 512, sector
     assert virtual >= built.size, (virtual, built.size)
-    print(f"{path.name}: {virtual} bytes, blocks of {block}, sectors of {sector}")
+    print(f"{path.name}: {virtual} bytes, blocks of {block}, sectors of {sector}")  # noqa: T201 - a script
 
 
 def main():
