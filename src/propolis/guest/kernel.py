@@ -8,6 +8,7 @@ kernel is found by one look at /boot and one small file.
 import hashlib
 import importlib.util
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,11 @@ from propolis.guest.bundle import Kernel, Source
 from propolis.progress import Reporter, Silent
 from propolis.spec import Architecture
 
-_INSTALL_HINT = "install one (apt-get install linux-image-amd64), or name one by --kernel"
+_INSTALL_HINT = (
+    "install the package propolis-kernel with pip, or name one by --kernel"
+    if sys.platform == "win32"
+    else "install one (apt-get install linux-image-amd64), or name one by --kernel"
+)
 _SILENT = Silent()
 
 

@@ -19,6 +19,8 @@ from propolis.errors import DiskError, StorageFull
 from propolis.host import system
 
 STAGE_PREFIX = ".staged-"
+_LONGEST_PATH = 248
+"""Characters of a directory's path on Windows, unless long paths are turned on; Hyper-V takes no longer ones either."""
 _STAGED = re.compile(rf"{re.escape(STAGE_PREFIX)}.*-[0-9a-f]{{12}}", re.DOTALL)
 
 
@@ -144,6 +146,11 @@ def storage_errors(target: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise DiskError(
                 f"cannot write {target}: {error.strerror}", hint="check the directory's owner and permissions"
+            ) from error
+        if sys.platform == "win32" and error.errno == errno.ENOENT and len(str(target)) >= _LONGEST_PATH:
+            raise DiskError(
+                f"cannot write {target}: its path has more than {_LONGEST_PATH} characters, which Windows refuses",
+                hint="use a shorter one (PROPOLIS_CACHE, PROPOLIS_DATA), or have Windows take long paths",
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise DiskError(

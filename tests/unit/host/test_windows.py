@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from propolis.errors import DiskError
 from propolis.host import system, windows
-from propolis.host.files import locked, stage, sweep, write_atomically
+from propolis.host.files import locked, stage, storage_errors, sweep, write_atomically
 from propolis.host.win32 import _ffi
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -123,6 +124,13 @@ def test_a_tree_goes_as_soon_as_nobody_has_it_open(tmp_path):
     machine.join()
     assert not (tmp_path / "tree").exists()
     system.remove_tree(tmp_path / "tree")
+
+
+def test_a_path_that_is_too_long_is_told(tmp_path):
+    long = tmp_path / ("d" * 100) / ("e" * 100) / ("f" * 100)
+    with pytest.raises(DiskError, match="more than 248 characters") as caught, storage_errors(long):
+        raise OSError(0, "too long", str(long), 206)
+    assert "PROPOLIS_CACHE" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["Jürgen Müßig", "пользователь", "利用者", "a & b (c)", "😀"])
