@@ -18,6 +18,8 @@ from propolis.host.win32 import _ffi
 from propolis.host.windows_security import SYSTEM, current_user_sid
 
 _CHUNK = 1 << 16
+_MOST_PIECES = 32
+"""Read at most after the pipe was told to close, for a client that never stops."""
 _FILE_FLAG_FIRST_PIPE_INSTANCE = 0x00080000
 _PIPE_REJECT_REMOTE_CLIENTS = 0x00000008
 _PIPE_TYPE_BYTE = 0
@@ -60,7 +62,7 @@ class PipeReader:
         self._thread.start()
 
     def close(self) -> None:
-        """End it; what was sent before has been handed on when this returns. Idempotent, not from within `take`."""
+        """End it; what was sent before (2 MiB at most) was handed on when this returns. Idempotent, not from `take`."""
         if not self._closing:
             return
         _ffi.set_event(self._closing)
@@ -71,12 +73,18 @@ class PipeReader:
     def _serve(self) -> None:
         try:
             while self._connected():
+                left = _MOST_PIECES
                 with contextlib.suppress(OSError):  # the client is gone, and all that it sent was read
-                    while self._receive():
-                        pass
+                    while left and self._receive():
+                        left -= self._is_closing()
                 _ffi.disconnect_named_pipe(self._pipe)
+                if self._is_closing():
+                    return
         finally:
             _winapi.CloseHandle(self._pipe)
+
+    def _is_closing(self) -> bool:
+        return _winapi.WaitForSingleObject(self._closing, 0) == _winapi.WAIT_OBJECT_0
 
     def _connected(self) -> bool:
         """Wait for a client; False when the pipe is to be closed."""

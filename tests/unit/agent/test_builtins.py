@@ -61,8 +61,10 @@ async def connected(output=b"", code=0, words=b""):
 
 
 async def serve(guest):
-    with contextlib.suppress(BrokenPipeError):
+    try:
         await guest.serve()
+    except* BrokenPipeError:  # the host may go while an answer is on its way
+        pass
 
 
 async def test_a_builtin_is_asked_for_as_such():

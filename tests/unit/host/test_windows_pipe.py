@@ -1,8 +1,11 @@
+import contextlib
 import os
 import queue
 import secrets
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -51,6 +54,26 @@ def test_nothing_is_lost_when_it_is_closed_at_once(name, received):
             client.write(b"%04d" % number * 100)
         reader.close()
     assert drained(received) == b"".join(b"%04d" % number * 100 for number in range(100))
+
+
+def test_a_client_that_never_stops_is_left(name, received):
+    reader = PipeReader(name, lambda _: None)
+    ended = threading.Event()
+
+    def flood():
+        with contextlib.suppress(OSError), open_client(name) as client:
+            while not ended.is_set():
+                client.write(bytes(1 << 16))
+
+    client = threading.Thread(target=flood)
+    client.start()
+    time.sleep(0.2)
+    closing = threading.Thread(target=reader.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE)
+    ended.set()
+    assert not closing.is_alive()
+    client.join(PATIENCE)
 
 
 def test_what_came_before_anybody_waited_is_there(name, received):
