@@ -102,7 +102,6 @@ def _stand_in(rig):
     """The stand-in for HCS in System32, where Windows has the real one."""
     if not (STAND_IN / "build.py").exists():
         pytest.skip("tests/hcs is not there")
-    sys.path.insert(0, str(HERE.parent))
     from hcs import build
 
     built = windows.CACHE / "stand-in"
