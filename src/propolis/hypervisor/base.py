@@ -6,10 +6,10 @@ Free of the rest of the package but for the vocabulary. A backend is registered 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from propolis.channel import ByteChannel
-from propolis.spec import Architecture, DiskFormat, InitConfig, NetEndpointKind, VMConfig
+from propolis.spec import Architecture, DiskFormat, InitConfig, NetEndpointKind, Share, VMConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +86,16 @@ class Snapshotting(VMHandle, Protocol):
         """Write the paused machine's state to a file."""
 
 
+class HotPlugging(VMHandle, Protocol):
+    """What a handle offers besides where `Capabilities.hot_plug` says so. The guest mounts and unmounts by itself."""
+
+    async def add_share(self, share: Share) -> None:
+        """Show the running machine one more directory."""
+
+    async def remove_share(self, tag: str) -> None:
+        """Take a directory away, which the guest has unmounted."""
+
+
 class Backend(Protocol):
     """A hypervisor. Creating one is cheap and asks the host nothing."""
 
@@ -121,4 +131,16 @@ class Backend(Protocol):
         Raises:
             Unsupported: the configuration asks for what `capabilities` does not offer.
             BackendError: the hypervisor refused; the message has its words.
+        """
+
+
+@runtime_checkable
+class Sweeping(Protocol):
+    """What a backend offers besides if machines of dead processes can leave something with the host."""
+
+    def sweep(self) -> tuple[str, ...]:
+        """Remove it; says what was done, a line for each machine.
+
+        Raises:
+            BackendError: the hypervisor cannot be asked.
         """

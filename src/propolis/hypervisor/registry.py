@@ -4,6 +4,7 @@ Built-in ones and those that other packages register under the entry point group
 usable the error lists every candidate with its reason.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,18 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "propolis.backends"
 
-_BUILT_IN: dict[str, Callable[[], Backend]] = {"qemu": QemuBackend}
+
+def _hyperv() -> Backend:
+    from propolis.hypervisor.hyperv.backend import HypervBackend
+
+    return HypervBackend()
+
+
+_HYPERV: dict[str, Callable[[], Backend]] = {"hyperv": _hyperv}
+_ON_WINDOWS = sys.platform == "win32"
+_BUILT_IN: dict[str, Callable[[], Backend]] = (_HYPERV if _ON_WINDOWS else {}) | {"qemu": QemuBackend}
+_ELSEWHERE: dict[str, Callable[[], Backend]] = {} if _ON_WINDOWS else _HYPERV
+"""Those that this system cannot have: no candidates, but who asks for one by name is told why."""
 
 
 def _registered() -> Iterable["EntryPoint"]:
@@ -39,8 +51,8 @@ def create(name: str) -> Backend:
         InvalidArgument: there is no backend of that name.
         BackendUnavailable: the package that registers it cannot be imported.
     """
-    if name in _BUILT_IN:
-        return _BUILT_IN[name]()
+    if (make := _BUILT_IN.get(name) or _ELSEWHERE.get(name)) is not None:
+        return make()
     for point in (point for point in _registered() if point.name == name):
         try:
             backend: Backend = point.load()()

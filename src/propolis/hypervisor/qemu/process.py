@@ -9,15 +9,14 @@ import os
 import socket
 import subprocess
 import threading
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
 
 from propolis.host import system
+from propolis.hypervisor.console import Tail
 
-KEPT_BYTES = 64 << 10
 _WARDEN = """
 exec 3<&0
 "$@" </dev/null 3<&- & vmm=$!
@@ -27,30 +26,6 @@ wait "$vmm"; status=$?
 kill "$guard"
 exit "$status"
 """
-
-
-class Tail:
-    """The last bytes of a stream; appended to by one thread, read by any."""
-
-    def __init__(self, limit: int = KEPT_BYTES) -> None:
-        self._chunks: deque[bytes] = deque()
-        self._size = 0
-        self._limit = limit
-        self._lock = threading.Lock()
-
-    def append(self, data: bytes) -> None:
-        """Add `data`, forgetting what is older than the limit."""
-        with self._lock:
-            self._chunks.append(data)
-            self._size += len(data)
-            while self._size - len(self._chunks[0]) >= self._limit:
-                self._size -= len(self._chunks.popleft())
-
-    def text(self) -> str:
-        """What is kept, at most `limit` bytes of it, decoded as well as it goes."""
-        with self._lock:
-            data = b"".join(self._chunks)
-        return data[-self._limit :].decode(errors="replace").replace("\r\n", "\n")
 
 
 class VMMProcess:

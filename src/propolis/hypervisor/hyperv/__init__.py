@@ -1,0 +1,1 @@
+"""The Hyper-V backend: machines through Windows' Host Compute Service (HCS)."""

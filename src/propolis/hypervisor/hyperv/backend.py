@@ -1,0 +1,237 @@
+"""The Hyper-V backend: the order in which HCS is called, and how all of it is undone.
+
+Every step registers its counterpart before it is taken, so a start that fails or is cancelled anywhere leaves no
+machine, pipe, right or file. What is sent stands in `document`, what answers mean in `hresult`.
+"""
+
+import contextlib
+import os
+import platform
+import secrets
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+
+from propolis.errors import BackendError, BackendUnavailable, PropolisError, Unsupported
+from propolis.host import system as host
+from propolis.host.directories import data_directory
+from propolis.hypervisor.base import Availability, Capabilities
+from propolis.hypervisor.console import Tail
+from propolis.hypervisor.hyperv import document, hresult, hvsocket, orphans, requests
+from propolis.hypervisor.hyperv._ffi import PROTOTYPES, ComputeCore
+from propolis.hypervisor.hyperv.access import Access
+from propolis.hypervisor.hyperv.base import ConsolePipe, Platform
+from propolis.hypervisor.hyperv.channel import AGENT_PORT, GuestChannel
+from propolis.hypervisor.hyperv.handle import HypervHandle
+from propolis.hypervisor.hyperv.ledger import Ledger
+from propolis.hypervisor.hyperv.system import ComputeSystem
+from propolis.hypervisor.hyperv.threads import in_thread
+from propolis.spec import Architecture, BootPlan, DiskFormat, InitConfig, NetEndpointKind, VMConfig
+
+_OPTIONAL = frozenset(
+    {"HcsGrantVmGroupAccess", "HcsRevokeVmGroupAccess", "HcsWaitForComputeSystemExit"},
+)
+"""Exports that some Windows versions lack, and that are not needed."""
+_UPDATE = "update Windows, to Windows 10 2004 (build 19041) or later"
+_MOST_WORDS = 300
+
+
+class HypervBackend:
+    """See `hypervisor.base.Backend`."""
+
+    name = "hyperv"
+    capabilities = Capabilities(
+        disk_formats=(DiskFormat.VHDX, DiskFormat.VHD),
+        max_disks=document.LUNS * len(document.CONTROLLERS),
+        max_cpus=os.cpu_count() or 1,
+        max_shares=64,
+        architectures=(Architecture.AARCH64 if platform.machine() == "ARM64" else Architecture.X86_64,),
+        pause=True,
+        snapshot=True,
+        hot_plug=True,
+    )
+
+    def __init__(self, on: Platform | None = None, ledger: Path | None = None) -> None:
+        """Use the system `on`, by default this one, and the ledger in that directory, by default the user's."""
+        self._on = on
+        self._ledger_directory = ledger
+        self._core: ComputeCore | None = None
+
+    def availability(self) -> Availability:
+        """See `Backend.availability`: asks the Host Compute Service whether it serves this user."""
+        try:
+            system = self._system()
+            document.check_build(system.build())
+            core = self._library()
+            for name in PROTOTYPES:
+                if name not in _OPTIONAL and not core.has(name):
+                    raise BackendUnavailable(f"this Windows is too old, its computecore.dll lacks {name}", hint=_UPDATE)
+            outcome = core.service_properties(requests.encode(document.SERVICE_QUERY))
+            if not outcome.ok:
+                call = "HcsGetServiceProperties"
+                raise hresult.error("the Host Compute Service refuses", outcome.code, outcome.document, call=call)
+        except PropolisError as error:
+            return Availability(usable=False, reason=str(error), remedy=error.hint)
+        return Availability(
+            usable=True, reason=f"Hyper-V of Windows build {system.build()} answers this user", accelerated=True
+        )
+
+    def prepare_rootfs(self, rootfs: Path, init: InitConfig) -> Path:
+        """See `Backend.prepare_rootfs`; attributes and places that Hyper-V refuses are told before anything boots."""
+        try:
+            self._system().check_file(rootfs.absolute())
+        except BackendError as error:
+            raise BackendError(f"the disk of {init.hostname} cannot be attached: {error}", hint=error.hint) from error
+        return rootfs.absolute()
+
+    def sweep(self) -> tuple[str, ...]:
+        """See `Sweeping.sweep`."""
+        ledger = self._ledger()
+        return tuple(orphans.sweep(self._library(), ledger)) if orphans.orphans(ledger) else ()
+
+    async def start(self, config: VMConfig) -> HypervHandle:
+        """See `Backend.start`."""
+        _check(self.capabilities, config)
+        system, core = self._system(), self._library()
+        document.check_build(system.build())
+        await in_thread(lambda _: self._make_ready(config))
+        tail, undo = Tail(), contextlib.AsyncExitStack()
+        try:
+            compute, channel = await self._assemble(config, core, system, tail, undo)
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await undo.aclose()
+            if isinstance(error, BackendError) and (words := tail.text().split("\n")[-2:]):
+                last = " ".join(" ".join(words).split())[-_MOST_WORDS:]
+                error.hint = f"{error.hint}; its console ends with: {last}" if last else error.hint
+            raise
+        return HypervHandle(config.id, core, system, compute, channel, tail, undo)
+
+    async def _assemble(
+        self, config: VMConfig, core: ComputeCore, system: Platform, tail: Tail, undo: contextlib.AsyncExitStack
+    ) -> tuple[ComputeSystem, GuestChannel]:
+        """Take every step, its counterpart on `undo` first."""
+
+        def tell(line: str) -> None:
+            tail.append(f"{line}\n".encode())
+
+        identity = document.system_id(config.id)
+        config = _with_boot_files_together(config, undo)
+        access = Access(core, self._ledger(), identity, config)
+        undo.push_async_callback(in_thread, lambda _: access.take_back(tell))
+        await in_thread(access.grant)
+        pipe = _console(system, config.id, tail)
+        undo.push_async_callback(in_thread, lambda _: pipe.close())
+        description = document.build(config, pipe=pipe.path, sid=system.user_sid(), windows=system.build())
+
+        compute = ComputeSystem(core, identity)
+        undo.push_async_callback(compute.close)
+        undo.push_async_callback(_end, compute, tell)
+        await compute.create(description)
+        runtime_id = await compute.runtime_id()
+        await compute.watch()
+        listener = system.listen(runtime_id, hvsocket.service_id(AGENT_PORT))
+        channel = GuestChannel(listener, runtime_id, tell)
+        undo.push_async_callback(channel.aclose)
+        compute.on_end = channel.machine_ended
+        # before the channel is closed, so that what the guest sends while it ends is not refused
+        undo.push_async_callback(_end, compute, tell)
+        await compute.start()
+        return compute, channel
+
+    def _make_ready(self, config: VMConfig) -> None:
+        """What may be said before anything is done; and the remains of dead processes are removed."""
+        boot = (config.boot.kernel, config.boot.initramfs)
+        for path in (*boot, *(disk.path for disk in config.disks), *(share.path for share in config.shares)):
+            self._system().check_file(path)
+        memory = host.memory_bytes()
+        if config.memory > memory:
+            raise BackendError(
+                f"the machine is to have {config.memory >> 20} MiB of memory, and the host has {memory >> 20} MiB",
+                hint="ask for less with --memory",
+            )
+        with contextlib.suppress(BackendError):
+            self.sweep()
+
+    def _system(self) -> Platform:
+        if self._on is None:
+            self._on = _this_system()
+        return self._on
+
+    def _library(self) -> ComputeCore:
+        if self._core is None:
+            self._core = self._system().library()
+        return self._core
+
+    def _ledger(self) -> Ledger:
+        return Ledger(self._ledger_directory or data_directory() / "hyperv")
+
+
+def _this_system() -> Platform:
+    if sys.platform == "win32":
+        from propolis.hypervisor.hyperv.platform_windows import WindowsPlatform  # noqa: PLC0415 - only exists there
+
+        return WindowsPlatform()
+    raise BackendUnavailable(f"Hyper-V is part of Windows, and this is {sys.platform}", hint="use --backend qemu")
+
+
+def _console(system: Platform, machine_id: str, tail: Tail) -> ConsolePipe:
+    """A pipe for the console under a name that nobody can have guessed."""
+    try:
+        return system.console(f"propolis-{machine_id}-{secrets.token_hex(8)}", tail.append)
+    except OSError as error:
+        raise BackendError(f"no pipe can be made for the machine's console: {error.strerror or error}") from error
+
+
+async def _end(compute: ComputeSystem, tell: Callable[[str], None]) -> None:
+    """End the machine if it is not gone. What fails is told: closing its handle ends it anyway."""
+    try:
+        await compute.terminate()
+    except PropolisError as error:
+        tell(f"propolis: {error}")
+
+
+def _with_boot_files_together(config: VMConfig, undo: contextlib.AsyncExitStack) -> VMConfig:
+    """The firmware of an aarch64 machine reads kernel and initramfs from one directory: the machine's own, by links."""
+    boot = config.boot
+    if boot.architecture is not Architecture.AARCH64 or boot.kernel.parent == boot.initramfs.parent:
+        return config
+    links = {source: config.directory / name for source, name in ((boot.kernel, "kernel"), (boot.initramfs, "initrd"))}
+    for source, link in links.items():
+        undo.callback(link.unlink, missing_ok=True)
+        try:
+            link.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, link)
+    kernel, initramfs = links.values()
+    together = BootPlan(kernel=kernel, initramfs=initramfs, cmdline=boot.cmdline, architecture=boot.architecture)
+    return replace(config, boot=together)
+
+
+def _check(capabilities: Capabilities, config: VMConfig) -> None:
+    if config.boot.architecture not in capabilities.architectures:
+        raise Unsupported(f"Hyper-V on this host does not run {config.boot.architecture} guests")
+    if config.net.kind is not NetEndpointKind.NONE:
+        raise Unsupported(f"the Hyper-V backend has no network of kind {config.net.kind} yet")
+    if config.cpus > capabilities.max_cpus:
+        raise Unsupported(
+            f"Hyper-V gives a machine at most this host's {capabilities.max_cpus} processors, not {config.cpus}",
+            hint="ask for fewer with --cpus",
+        )
+    if len(config.disks) > capabilities.max_disks:
+        raise Unsupported(
+            f"Hyper-V attaches at most {capabilities.max_disks} disks, not {len(config.disks)}",
+            hint="use an image with fewer layers",
+        )
+    if len(config.shares) > capabilities.max_shares:
+        raise Unsupported(
+            f"the Hyper-V backend shares at most {capabilities.max_shares} directories, not {len(config.shares)}",
+            hint="mount a directory above them",
+        )
+    for disk in config.disks:
+        if disk.format not in capabilities.disk_formats:
+            raise Unsupported(f"Hyper-V does not attach {disk.format} disks ({disk.path})")

@@ -1,0 +1,66 @@
+"""`base.Platform` on Windows itself."""
+
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+assert sys.platform == "win32"
+
+from propolis.errors import BackendError
+from propolis.host.windows_pipe import PipeReader
+from propolis.host.windows_security import current_user_sid
+from propolis.hypervisor.hyperv import files, hvsocket
+from propolis.hypervisor.hyperv._ffi import ComputeCore
+from propolis.hypervisor.hyperv.base import ConsolePipe
+
+_VIRTUAL_MACHINES = "S-1-5-83-0"
+"""The group of all machines' accounts, one of which opens the pipe."""
+
+
+class WindowsPlatform:
+    """See `base.Platform`."""
+
+    def library(self) -> ComputeCore:
+        """See `Platform.library`."""
+        return ComputeCore()
+
+    def build(self) -> int:
+        """See `Platform.build`."""
+        return sys.getwindowsversion().build
+
+    def user_sid(self) -> str:
+        """See `Platform.user_sid`."""
+        return current_user_sid()
+
+    def console(self, name: str, take: Callable[[bytes], None]) -> ConsolePipe:
+        """See `Platform.console`."""
+        return _Pipe(name, take)
+
+    def listen(self, vm_id: uuid.UUID, service_id: uuid.UUID) -> socket.socket:
+        """See `Platform.listen`."""
+        return hvsocket.bind_listener(vm_id, service_id)
+
+    def check_file(self, path: Path) -> None:
+        """See `Platform.check_file`."""
+        try:
+            found = path.stat()
+            resolved = os.path.realpath(path)
+        except OSError as error:
+            raise BackendError(f"{path} cannot be read: {error.strerror}") from error
+        objection = files.objection_to_path(str(path), resolved)
+        if objection is None and path.is_file():
+            objection = files.objection_to_attributes(found.st_file_attributes)
+        if objection is not None:
+            raise BackendError(f"{path} {objection.reason}", hint=objection.cure)
+
+
+class _Pipe:
+    def __init__(self, name: str, take: Callable[[bytes], None]) -> None:
+        self.path = rf"\\.\pipe\{name}"
+        self._reader = PipeReader(name, take, allow=(_VIRTUAL_MACHINES,))
+
+    def close(self) -> None:
+        self._reader.close()
