@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 GOLDEN = Path(__file__).resolve().parent
-for folder in ("hypervisor/qemu", "preflight"):
+for folder in ("hypervisor/qemu", "hypervisor/hyperv", "preflight"):
     sys.path.insert(0, str(GOLDEN.parent / "unit" / folder))
 
+import test_document  # noqa: E402
 from test_argv import BINARY, FIRMWARE, config  # noqa: E402
 from test_hyperv import HOSTS  # noqa: E402
 
@@ -22,3 +23,7 @@ for name, accelerator in (("tcg", TCG), ("kvm", KVM)):
 for name, facts in HOSTS.items():
     told = [asdict(check) for check in judge(facts)]
     (GOLDEN / "preflight" / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
+
+for name, built in test_document.cases():
+    text = json.dumps(built, indent=1, ensure_ascii=False)
+    (GOLDEN / "hyperv" / f"{name}.json").write_text(text + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 _T = TypeVar("_T")
@@ -67,6 +68,7 @@ async def in_thread(call: Callable[[threading.Event], _T]) -> _T:
             tasks.cancel_scope.cancel()
     finally:
         work.settle()
+    await anyio.lowlevel.checkpoint_if_cancelled()  # asyncio's task group forgets what came during the call
     if work.failures:
         raise work.failures[0]
     return work.results[0]
