@@ -17,6 +17,7 @@ from propolis.host.directories import cache_directory
 from propolis.hypervisor.hyperv import hresult
 from propolis.hypervisor.hyperv._ffi import ComputeCore, Outcome
 from propolis.hypervisor.hyperv.ledger import Ledger
+from propolis.hypervisor.hyperv.shared import SharedFiles
 from propolis.spec import VMConfig
 
 _MISSING = frozenset({0x80070002, 0x80070003})
@@ -28,13 +29,18 @@ _POLL = 0.05
 class Access:
     """What one machine was granted. `take_back` undoes `grant`, however far that came."""
 
-    def __init__(self, core: ComputeCore, ledger: Ledger, identity: uuid.UUID, config: VMConfig) -> None:
+    def __init__(
+        self, core: ComputeCore, ledger: Ledger, shared: SharedFiles, identity: uuid.UUID, config: VMConfig
+    ) -> None:
         self._core = core
         self._ledger = ledger
+        self._shared_files = shared
         self._identity = identity
         self._own = [disk.path for disk in config.disks if not disk.read_only]
         self._single, self._shared = self._sorted(config)
         self._granted: list[Path] = []
+        self.proven = False
+        """Whether a machine has started with these rights."""
 
     def grant(self, unwanted: threading.Event) -> None:
         """Let the machine open its files; ends early once nobody wants it.
@@ -48,16 +54,22 @@ class Access:
                 return
             self._granted.append(path)
             self._check(path, "HcsGrantVmAccess", self._core.grant_access(str(self._identity), str(path)))
-        for path in self._shared:
+        missing = self._shared_files.missing(self._shared)
+        for path in missing:
             if unwanted.is_set():
                 return
             self._check(path, "HcsGrantVmGroupAccess", self._core.grant_group_access(str(path)))
+        if missing:
+            self._shared_files.add(missing)
 
     def take_back(self, tell: Callable[[str], None]) -> None:
         """Take the rights back and wait until the machine's own disks are free; what fails is told, and stays written.
 
         Its owner can then delete them.
         """
+        if self._shared and not self.proven:
+            # perhaps it failed because what was granted to all machines once has been taken from them since
+            self._shared_files.forget(self._shared)
         deadline = time.monotonic() + _PATIENCE
         failed = [path for path in self._granted if not self._revoke(path, deadline)]
         self._granted = []

@@ -22,20 +22,25 @@ from propolis.host.directories import data_directory
 from propolis.hypervisor.base import Availability, Capabilities
 from propolis.hypervisor.console import Tail
 from propolis.hypervisor.hyperv import document, hresult, hvsocket, orphans, requests
-from propolis.hypervisor.hyperv._ffi import PROTOTYPES, ComputeCore
+from propolis.hypervisor.hyperv._ffi import ComputeCore
 from propolis.hypervisor.hyperv.access import Access
 from propolis.hypervisor.hyperv.base import ConsolePipe, Platform
 from propolis.hypervisor.hyperv.channel import AGENT_PORT, GuestChannel
 from propolis.hypervisor.hyperv.handle import HypervHandle
 from propolis.hypervisor.hyperv.ledger import Ledger
+from propolis.hypervisor.hyperv.shared import SharedFiles
 from propolis.hypervisor.hyperv.system import ComputeSystem
 from propolis.hypervisor.hyperv.threads import in_thread
 from propolis.spec import Architecture, BootPlan, DiskFormat, InitConfig, NetEndpointKind, VMConfig
 
-_OPTIONAL = frozenset(
-    {"HcsGrantVmGroupAccess", "HcsRevokeVmGroupAccess", "HcsWaitForComputeSystemExit"},
+_NEEDED = (
+    *("HcsCreateOperation", "HcsCloseOperation", "HcsWaitForOperationResult"),
+    *("HcsCreateComputeSystem", "HcsOpenComputeSystem", "HcsCloseComputeSystem", "HcsSetComputeSystemCallback"),
+    *("HcsStartComputeSystem", "HcsTerminateComputeSystem", "HcsModifyComputeSystem"),
+    *("HcsGetComputeSystemProperties", "HcsEnumerateComputeSystems", "HcsGetServiceProperties"),
+    *("HcsGrantVmAccess", "HcsRevokeVmAccess"),
 )
-"""Exports that some Windows versions lack, and that are not needed."""
+"""Exports without which nothing works; every supported Windows has them."""
 _UPDATE = "update Windows, to Windows 10 2004 (build 19041) or later"
 _MOST_WORDS = 300
 
@@ -55,10 +60,10 @@ class HypervBackend:
         hot_plug=True,
     )
 
-    def __init__(self, on: Platform | None = None, ledger: Path | None = None) -> None:
-        """Use the system `on`, by default this one, and the ledger in that directory, by default the user's."""
+    def __init__(self, on: Platform | None = None, records: Path | None = None) -> None:
+        """Use the system `on`, by default this one, and keep records in that directory, by default the user's."""
         self._on = on
-        self._ledger_directory = ledger
+        self._records = records
         self._core: ComputeCore | None = None
 
     def availability(self) -> Availability:
@@ -67,9 +72,8 @@ class HypervBackend:
             system = self._system()
             document.check_build(system.build())
             core = self._library()
-            for name in PROTOTYPES:
-                if name not in _OPTIONAL and not core.has(name):
-                    raise BackendUnavailable(f"this Windows is too old, its computecore.dll lacks {name}", hint=_UPDATE)
+            if missing := [name for name in _NEEDED if not core.has(name)]:
+                raise BackendUnavailable(f"computecore.dll of this Windows lacks {', '.join(missing)}", hint=_UPDATE)
             outcome = core.service_properties(requests.encode(document.SERVICE_QUERY))
             if not outcome.ok:
                 call = "HcsGetServiceProperties"
@@ -101,34 +105,33 @@ class HypervBackend:
         await in_thread(lambda _: self._make_ready(config))
         tail, undo = Tail(), contextlib.AsyncExitStack()
         try:
-            compute, channel = await self._assemble(config, core, system, tail, undo)
+            config = _with_boot_files_together(config, undo)
+            access = Access(core, self._ledger(), self._shared_files(), document.system_id(config.id), config)
+            compute, channel = await self._assemble(config, access, tail, undo)
         except BaseException as error:
             with anyio.CancelScope(shield=True):
                 await undo.aclose()
-            if isinstance(error, BackendError) and (words := tail.text().split("\n")[-2:]):
-                last = " ".join(" ".join(words).split())[-_MOST_WORDS:]
-                error.hint = f"{error.hint}; its console ends with: {last}" if last else error.hint
+            if isinstance(error, PropolisError):
+                error.hint += _last_words(tail)
             raise
         return HypervHandle(config.id, core, system, compute, channel, tail, undo)
 
     async def _assemble(
-        self, config: VMConfig, core: ComputeCore, system: Platform, tail: Tail, undo: contextlib.AsyncExitStack
+        self, config: VMConfig, access: Access, tail: Tail, undo: contextlib.AsyncExitStack
     ) -> tuple[ComputeSystem, GuestChannel]:
         """Take every step, its counterpart on `undo` first."""
+        system = self._system()
 
         def tell(line: str) -> None:
             tail.append(f"{line}\n".encode())
 
-        identity = document.system_id(config.id)
-        config = _with_boot_files_together(config, undo)
-        access = Access(core, self._ledger(), identity, config)
         undo.push_async_callback(in_thread, lambda _: access.take_back(tell))
         await in_thread(access.grant)
         pipe = _console(system, config.id, tail)
         undo.push_async_callback(in_thread, lambda _: pipe.close())
         description = document.build(config, pipe=pipe.path, sid=system.user_sid(), windows=system.build())
 
-        compute = ComputeSystem(core, identity)
+        compute = ComputeSystem(self._library(), document.system_id(config.id))
         undo.push_async_callback(compute.close)
         undo.push_async_callback(_end, compute, tell)
         await compute.create(description)
@@ -141,6 +144,7 @@ class HypervBackend:
         # before the channel is closed, so that what the guest sends while it ends is not refused
         undo.push_async_callback(_end, compute, tell)
         await compute.start()
+        access.proven = True
         return compute, channel
 
     def _make_ready(self, config: VMConfig) -> None:
@@ -168,7 +172,13 @@ class HypervBackend:
         return self._core
 
     def _ledger(self) -> Ledger:
-        return Ledger(self._ledger_directory or data_directory() / "hyperv")
+        return Ledger(self._directory())
+
+    def _shared_files(self) -> SharedFiles:
+        return SharedFiles(self._directory() / "shared-files.json")
+
+    def _directory(self) -> Path:
+        return self._records or data_directory() / "hyperv"
 
 
 def _this_system() -> Platform:
@@ -185,6 +195,11 @@ def _console(system: Platform, machine_id: str, tail: Tail) -> ConsolePipe:
         return system.console(f"propolis-{machine_id}-{secrets.token_hex(8)}", tail.append)
     except OSError as error:
         raise BackendError(f"no pipe can be made for the machine's console: {error.strerror or error}") from error
+
+
+def _last_words(tail: Tail) -> str:
+    lines = [line.strip() for line in tail.text().splitlines() if line.strip()]
+    return f"; its console ends with: {lines[-1][:_MOST_WORDS]}" if lines else ""
 
 
 async def _end(compute: ComputeSystem, tell: Callable[[str], None]) -> None:
