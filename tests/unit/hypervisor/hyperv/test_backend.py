@@ -149,7 +149,8 @@ async def test_rights_that_cannot_be_taken_back_stay_written(backend, config, fa
 
 
 @pytest.mark.parametrize(
-    ("fate", "words"), [("crash", "panic"), ("exit", ""), ("triple-fault", "triple fault"), ("service-disconnect", "restarted")]
+    ("fate", "words"),
+    [("crash", "panic"), ("exit", ""), ("triple-fault", "triple fault"), ("service-disconnect", "restarted")],
 )
 async def test_a_guest_that_ends_is_noticed_and_told(backend, config, left, faults, fate, words):
     faults(guest=fate)
