@@ -1,6 +1,6 @@
 """What works on this host, why not, and what to do: the rooms' own answers, gathered.
 
-Nothing is installed, downloaded or changed.
+Nothing is installed, downloaded or changed, but for what `mend` removes: the remains of processes that were killed.
 """
 
 from propolis.disk.cache import LayerCache
@@ -9,8 +9,10 @@ from propolis.guest.binaries import init_path
 from propolis.guest.kernel import foreseen
 from propolis.host.directories import cache_directory, data_directory
 from propolis.hypervisor import registry
+from propolis.hypervisor.base import Sweeping
 from propolis.preflight.checks import Check, Verdict, directory_check, platform_checks, resources_check
 from propolis.spec import Architecture
+from propolis.state.store import MachineStore
 
 
 def examine() -> list[Check]:
@@ -30,6 +32,21 @@ def examine() -> list[Check]:
         directory_check("data", data_directory(), "PROPOLIS_DATA"),
         resources_check(),
     ]
+
+
+def mend() -> list[str]:
+    """Remove what machines of dead processes left with hypervisors and on this host; says what was done, line by line."""
+    done: list[str] = []
+    for name in registry.names():
+        try:
+            backend = registry.create(name)
+            if isinstance(backend, Sweeping) and backend.availability().usable:
+                done += backend.sweep()
+        except PropolisError as error:
+            done.append(f"backend {name}: {error}")
+    # after the hypervisors, as a machine that runs holds its disks
+    removed = MachineStore(data_directory()).sweep()
+    return [*done, f"machines of dead processes removed: {removed}"]
 
 
 def _backend(name: str) -> Check:

@@ -1,3 +1,4 @@
+import sys
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -63,6 +64,13 @@ def test_an_unknown_name_lists_the_known(candidates, name):
     with pytest.raises(InvalidArgument) as caught:
         registry.choose(name)
     assert caught.value.hint == "choose one of: memory, other"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there it is a candidate")
+def test_hyper_v_is_no_candidate_elsewhere_but_says_why():
+    assert "hyperv" not in list(registry.names())
+    with pytest.raises(BackendUnavailable, match=r"hyperv: Hyper-V is part of Windows"):
+        registry.choose("hyperv")
 
 
 def test_a_package_does_not_replace_a_built_in_backend(candidates):

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from propolis.machine.doctor import examine
+from propolis.machine.doctor import examine, mend
 from propolis.preflight.checks import Verdict
 
 _MARKS = {Verdict.OK: "ok  ", Verdict.WARNING: "warn", Verdict.FAILURE: "FAIL"}
@@ -13,11 +13,15 @@ _MARKS = {Verdict.OK: "ok  ", Verdict.WARNING: "warn", Verdict.FAILURE: "FAIL"}
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def command(as_json: bool) -> int:
+@click.option("--fix", is_flag=True, help="First remove what machines of killed processes have left.")
+def command(as_json: bool, fix: bool) -> int:
     """Show what works on this host, why not, and what to do about it.
 
     Exits with 1 when no machine can run here.
     """
+    if fix:
+        for line in mend():
+            click.echo(line, err=as_json)
     checks = examine()
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks], indent=2))
