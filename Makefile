@@ -43,6 +43,7 @@ lint:
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/gen_wire_h.py --check
 	$(BIN)/python tools/gen_blocking.py --check
+	$(BIN)/python tools/gen_windows_doc.py --check
 
 format:
 	$(BIN)/ruff check --fix

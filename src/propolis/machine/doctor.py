@@ -35,7 +35,7 @@ def examine() -> list[Check]:
 
 
 def mend() -> list[str]:
-    """Remove what machines of dead processes left with hypervisors and on this host; says what was done, line by line."""
+    """Remove what machines of dead processes left with hypervisors and on this host; says what was done."""
     done: list[str] = []
     for name in registry.names():
         try:

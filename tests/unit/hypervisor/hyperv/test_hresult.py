@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+import gen_windows_doc
 from propolis.errors import BackendError, BackendUnavailable, StorageFull, Unsupported
 from propolis.hypervisor.hyperv import hresult
 
@@ -115,3 +116,7 @@ def test_an_error_of_the_socket_is_told_like_any_other():
     assert type(hresult.socket_error("no", OSError(10047, "?"))) is BackendUnavailable
     assert "strange" in str(hresult.socket_error("no", OSError(4, "strange")))
     assert "later" in str(hresult.socket_error("no", socket.gaierror("later")))
+
+
+def test_the_table_in_the_documentation_is_fresh():
+    assert gen_windows_doc.main(["--check"]) == 0
