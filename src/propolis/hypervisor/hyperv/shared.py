@@ -5,6 +5,7 @@ more; where it is wrong, a start fails and the next one does not believe it.
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,4 +63,5 @@ def _identity(path: Path) -> list[int] | None:
         found = path.stat()
     except OSError:
         return None
-    return [found.st_ino, found.st_size, found.st_mtime_ns]
+    # not when it was changed: the cache notes there when a file was used
+    return [found.st_ino, found.st_size, *((found.st_ctime_ns,) if sys.platform == "win32" else ())]

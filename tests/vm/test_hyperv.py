@@ -1,0 +1,112 @@
+"""The whole product over the Hyper-V backend: image, VHDX, document, library, boot, agent, exit. QEMU boots."""
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import propolis
+from hcs.bridge import Bridge
+from hcs.build import build_library
+from hcs.linux import LinuxPlatform
+from propolis.errors import BackendError, BootFailed, DeadlineExceeded, MachineLost
+from propolis.hypervisor import registry
+from propolis.hypervisor.hyperv.backend import HypervBackend
+
+
+@pytest.fixture(scope="module")
+def standin(tmp_path_factory):
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    return build_library(tmp_path_factory.mktemp("hcs"))
+
+
+@pytest.fixture
+def hyperv(standin, tmp_path, monkeypatch):
+    """Hyper-V as the only backend; what is left behind fails the test."""
+    short = Path(tempfile.mkdtemp(prefix="hv"))
+    for name in ("pipes", "hvsockets"):
+        (short / name).mkdir()
+    (tmp_path / "machines").mkdir()
+    monkeypatch.setenv("PROPOLIS_DATA", str(tmp_path / "data"))
+    with Bridge(tmp_path / "machines", hvsockets=short / "hvsockets") as bridge:
+        monkeypatch.setenv("PROPOLIS_HCS_BRIDGE", str(bridge.port))
+        platform = LinuxPlatform(standin, short / "pipes", hvsockets=short / "hvsockets")
+        monkeypatch.setattr(registry, "_BUILT_IN", {"hyperv": lambda: HypervBackend(platform)})
+        yield bridge
+        assert platform.held() == []
+        assert [system for system in bridge.systems.values() if system.state != "Stopped"] == []
+        assert [grant for grant in bridge.grants if grant[0] != "*"] == []
+        assert len(set(bridge.grants)) == len(bridge.grants)
+        assert bridge.processes == ()
+    assert list((tmp_path / "machines").iterdir()) == []
+    assert list((tmp_path / "data" / "machines").iterdir()) == []
+    assert list((tmp_path / "data" / "hyperv").glob("????????-*.json")) == []
+    shutil.rmtree(short)
+
+
+def test_output_input_and_exit_code(hyperv, busybox_image):
+    result = propolis.run(busybox_image, ["sh", "-c", "cat; echo out; echo err >&2; exit 3"], input=b"typed\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (3, b"typed\nout\n", b"err\n")
+
+
+def test_a_machine_is_used_and_stopped(hyperv, busybox_image):
+    with propolis.Machine.start(busybox_image, ["sleep", "600"]) as machine:
+        assert machine.exec(["echo", "hello"]).text == "hello\n"
+        data = os.urandom(3 << 20)
+        assert machine.exec(["cat"], input=data).stdout == data
+        assert machine.is_alive
+
+
+def test_mounts_are_shares(hyperv, busybox_image, tmp_path):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "file").write_text("from the host\n")
+    volumes = {tmp_path / "shared": "/mnt"}
+    result = propolis.run(busybox_image, ["sh", "-c", "cat /mnt/file && echo back > /mnt/answer"], volumes=volumes)
+    assert (result.exit_code, result.text) == (0, "from the host\n")
+    assert (tmp_path / "shared" / "answer").read_text() == "back\n"
+
+
+def test_several_runs_in_a_row_leave_nothing(hyperv, busybox_image):
+    for number in range(3):
+        assert propolis.run(busybox_image, ["sh", "-c", f"exit {number}"]).exit_code == number
+
+
+def test_a_time_limit_is_kept(hyperv, busybox_image):
+    before = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        propolis.run(busybox_image, ["sleep", "600"], timeout=6.0)
+    assert time.monotonic() - before < 30
+
+
+def test_a_machine_that_dies_while_in_use_is_told_at_once(hyperv, busybox_image):
+    with propolis.Machine.start(busybox_image, ["sleep", "600"]) as machine:
+        (pid,) = hyperv.processes
+        killer = threading.Timer(1.0, os.kill, (pid, signal.SIGKILL))
+        killer.start()
+        before = time.monotonic()
+        with pytest.raises(MachineLost):
+            machine.exec(["sleep", "60"])
+        assert time.monotonic() - before < 20
+        while machine.is_alive:  # the connection's end and the machine's are told by different roads
+            assert time.monotonic() - before < 20
+            time.sleep(0.05)
+
+
+def test_a_guest_that_never_dials_is_given_up(hyperv, busybox_image, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROPOLIS_HCS_FAULTS", '{"guest": "hang"}')
+    with pytest.raises(BootFailed, match="did not answer within 8 s"):
+        propolis.run(busybox_image, ["true"], boot_timeout=8.0)
+
+
+def test_a_refused_start_says_why(hyperv, busybox_image, monkeypatch):
+    fault = '{"HcsStartComputeSystem": {"hresult": "0x800705AA", "times": 1}}'
+    monkeypatch.setenv("PROPOLIS_HCS_FAULTS", fault)
+    with pytest.raises(BackendError, match=r"cannot be started: .* not enough resources.*0x800705AA") as caught:
+        propolis.run(busybox_image, ["true"])
+    assert "--memory" in caught.value.hint
