@@ -112,7 +112,7 @@ class HypervBackend:
             with anyio.CancelScope(shield=True):
                 await undo.aclose()
             if isinstance(error, PropolisError):
-                error.hint += _last_words(tail)
+                error.hint = "; ".join(filter(None, (error.hint, _last_words(tail))))
             raise
         return HypervHandle(config.id, core, system, compute, channel, tail, undo)
 
@@ -199,7 +199,7 @@ def _console(system: Platform, machine_id: str, tail: Tail) -> ConsolePipe:
 
 def _last_words(tail: Tail) -> str:
     lines = [line.strip() for line in tail.text().splitlines() if line.strip()]
-    return f"; its console ends with: {lines[-1][:_MOST_WORDS]}" if lines else ""
+    return f"its console ends with: {lines[-1][:_MOST_WORDS]}" if lines else ""
 
 
 async def _end(compute: ComputeSystem, tell: Callable[[str], None]) -> None:
