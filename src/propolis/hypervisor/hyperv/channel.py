@@ -220,16 +220,14 @@ class GuestChannel:
             connection = self._connection
         for open_socket in (connection, self._listener):
             if open_socket is not None:
+                # who is in a call with it is woken by the one on POSIX systems, by the other on Windows
                 with contextlib.suppress(OSError):
                     open_socket.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+                open_socket.close()
 
     def _join(self) -> None:
-        for thread in self._threads[1:]:
+        for thread in self._threads:
             thread.join(_JOIN)
-        if self._connection is not None:
-            self._connection.close()
-        self._threads[0].join(_JOIN)
 
 
 def _listens(listener: socket.socket) -> bool:
