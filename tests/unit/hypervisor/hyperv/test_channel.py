@@ -13,11 +13,6 @@ pytestmark = pytest.mark.anyio
 MACHINE = uuid.uuid4()
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request):
-    return request.param
-
-
 @pytest.fixture
 def listener():
     made = socket.create_server(("127.0.0.1", 0))

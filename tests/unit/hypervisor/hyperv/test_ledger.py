@@ -24,12 +24,12 @@ def test_what_is_written_down_is_found_until_it_is_struck_out(tmp_path):
 
 def test_the_entry_of_a_killed_process_is_an_orphan(tmp_path):
     program = (
-        "import os, signal, sys, uuid, pathlib\n"
+        "import os, sys, uuid, pathlib\n"
         "from propolis.hypervisor.hyperv.ledger import Ledger\n"
         f"Ledger(pathlib.Path(sys.argv[1])).write(uuid.UUID('{IDENTITY}'), ('x',))\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.kill(os.getpid(), 9)\n"
     )
-    assert subprocess.run([sys.executable, "-c", program, tmp_path], check=False).returncode == -9
+    assert subprocess.run([sys.executable, "-c", program, tmp_path], check=False).returncode in (-9, 9)
     (entry,) = Ledger(tmp_path).entries()
     assert entry.is_orphan
 

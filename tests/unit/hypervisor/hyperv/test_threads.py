@@ -10,11 +10,6 @@ from propolis.hypervisor.hyperv.threads import bell, in_thread
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request):
-    return request.param
-
-
 async def test_the_result_comes_back_and_the_loop_goes_on_meanwhile():
     begun, go_on = anyio.Event(), threading.Event()
     ring = bell()
