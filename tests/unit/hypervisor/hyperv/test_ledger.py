@@ -55,6 +55,6 @@ def test_an_entry_under_another_name_is_no_entry(tmp_path):
 
 
 def test_half_written_entries_of_the_dead_are_removed(tmp_path):
-    (tmp_path / ".staged-x.json-0123").write_bytes(b"{")
+    (tmp_path / ".staged-x.json-0123456789ab").write_bytes(b"{")
     Ledger(tmp_path).tidy()
     assert list(tmp_path.iterdir()) == []
