@@ -26,3 +26,18 @@ def test_a_socket_of_another_kind_does_not_say_who_connects():
         assert peer is None
         accepted.close()
         dialled.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32" and sys.version_info < (3, 12), reason="there Winsock is asked")
+def test_a_machines_connection_says_which_machine():
+    machine = uuid.uuid4()
+
+    class Listener:
+        family = hvsocket.AF_HYPERV
+
+        def accept(self):
+            return near, (str(machine).upper(), str(hvsocket.service_id(1024)))
+
+    near, far = socket.socketpair()
+    with near, far:
+        assert hvsocket.accept(Listener()) == (near, machine)

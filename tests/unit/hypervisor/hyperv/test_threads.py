@@ -78,12 +78,11 @@ def test_the_event_loops_own_cancellation_does_not_walk_away_either():
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_bell_is_quiet_after_the_loops_end(backend):
+def test_a_bell_is_quiet_after_the_loops_end(anyio_backend):
     rings = []
 
     async def main():
         rings.append(bell())
 
-    anyio.run(main, backend=backend)
+    anyio.run(main, backend=anyio_backend)
     rings[0](lambda: pytest.fail("rung"))
