@@ -72,7 +72,10 @@ def test_a_shell_that_ignores_terminations_is_ended_by_the_third(busybox_image):
 
 def test_ctrl_c_during_the_boot_ends_it(busybox_image, data_directory):
     with Terminal("run", "-q", "-it", busybox_image, "sh") as terminal:
-        time.sleep(1)
+        deadline = time.monotonic() + 30
+        while not list((data_directory / "machines").glob("*")):  # from then on it takes half a second at least
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         terminal.type("\x03")
         assert terminal.wait() in (130, -signal.SIGINT)
         assert terminal.is_restored()

@@ -36,7 +36,7 @@ class EventType(IntEnum):
     SERVICE_DISCONNECT = 0x02000000
 
 
-class HCS_EVENT(ctypes.Structure):  # noqa: N801 - as the header spells it
+class HCS_EVENT(ctypes.Structure):
     """What a callback is given; valid only while it runs."""
 
     _fields_ = [("Type", c_uint32), ("EventData", c_wchar_p), ("Operation", c_void_p)]

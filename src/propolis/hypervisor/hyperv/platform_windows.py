@@ -10,6 +10,7 @@ from pathlib import Path
 assert sys.platform == "win32"
 
 from propolis.errors import BackendError
+from propolis.host.windows import build_number
 from propolis.host.windows_pipe import PipeReader
 from propolis.host.windows_security import current_user_sid
 from propolis.hypervisor.hyperv import files, hvsocket
@@ -29,7 +30,7 @@ class WindowsPlatform:
 
     def build(self) -> int:
         """See `Platform.build`."""
-        return sys.getwindowsversion().build
+        return build_number()
 
     def user_sid(self) -> str:
         """See `Platform.user_sid`."""

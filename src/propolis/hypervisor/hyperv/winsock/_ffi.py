@@ -19,7 +19,7 @@ _WSA_FLAG_NO_HANDLE_INHERIT = 0x80
 _INVALID_SOCKET = ctypes.c_size_t(-1).value
 
 
-class SOCKADDR_HV(ctypes.Structure):  # noqa: N801 - as the header spells it
+class SOCKADDR_HV(ctypes.Structure):
     """An address: a machine's id and a service's, both in Windows' mixed byte order."""
 
     _fields_ = [
