@@ -20,7 +20,7 @@ from propolis.agent.client import AgentClient
 from propolis.agent.files import Files
 from propolis.agent.process import ExitStatus
 from propolis.errors import CommandNotFound, FileError, MachineLost
-from propolis.hypervisor.qemu.backend import _SocketChannel, _stream
+from propolis.host.sockets import channel
 from propolis.machine.copying import copy_in, copy_out
 from trees import walk
 
@@ -62,7 +62,7 @@ async def served(program, tmp_path):
             command, stdin=far, stdout=subprocess.DEVNULL, stderr=stderr, env=environment
         )
     try:
-        async with AgentClient(_SocketChannel(await _stream(near))) as client:
+        async with AgentClient(await channel(near)) as client:
             await client.hello(20)
             yield client
             with anyio.move_on_after(10):
@@ -216,7 +216,7 @@ def test_documents_that_are_wrong_fail_alone(program, tmp_path):
             stream = client.session._last_stream
             client.session._streams[stream] = session._Stream(0)
             client.post(wire.pack(wire.FrameType.EXEC, stream, document))
-            client._processes[stream] = process = _Expecting()
+            client._streams[stream] = process = _Expecting()
             with anyio.fail_after(10):
                 await process.answered.wait()
             assert "not valid" in process.text, number
@@ -233,8 +233,8 @@ class _Expecting:
         self.answered = anyio.Event()
         self.text = ""
 
-    def failed(self, _failure, text):
-        self.text = text
+    def take(self, event):
+        self.text = event.text
         self.answered.set()
 
     def lost(self, error):
