@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from propolis.channel import ByteChannel
+from propolis.errors import Unsupported
 from propolis.spec import Architecture, DiskFormat, InitConfig, NetEndpointKind, Share, VMConfig
 
 
@@ -40,6 +41,36 @@ class Capabilities:
     snapshot: bool = False
     pause: bool = False
     hot_plug: bool = False
+
+    def require(self, config: VMConfig, backend: str) -> None:
+        """Refuse, on behalf of the backend of that name, a machine that needs more than this.
+
+        Raises:
+            Unsupported: it does; the message says what, and the hint what to ask for instead.
+        """
+        who = f"the {backend} backend"
+        if config.boot.architecture not in self.architectures:
+            raise Unsupported(f"{who} does not run {config.boot.architecture} guests on this host")
+        if config.net.kind not in self.net:
+            raise Unsupported(f"{who} has no network of kind {config.net.kind} yet")
+        if config.cpus > self.max_cpus:
+            raise Unsupported(
+                f"{who} gives a machine at most {self.max_cpus} CPUs, not {config.cpus}",
+                hint="ask for fewer with --cpus",
+            )
+        if len(config.disks) > self.max_disks:
+            raise Unsupported(
+                f"{who} attaches at most {self.max_disks} disks, not {len(config.disks)}",
+                hint="use an image with fewer layers",
+            )
+        if len(config.shares) > self.max_shares:
+            raise Unsupported(
+                f"{who} shares at most {self.max_shares} directories, not {len(config.shares)}",
+                hint="mount a directory above them",
+            )
+        for disk in config.disks:
+            if disk.format not in self.disk_formats:
+                raise Unsupported(f"{who} does not attach {disk.format} disks ({disk.path})")
 
 
 class VMHandle(Protocol):

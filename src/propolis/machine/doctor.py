@@ -10,7 +10,8 @@ from propolis.guest.kernel import foreseen
 from propolis.host.directories import cache_directory, data_directory
 from propolis.hypervisor import registry
 from propolis.hypervisor.base import Sweeping
-from propolis.preflight.checks import Check, Verdict, directory_check, platform_checks, resources_check
+from propolis.preflight import platform_checks
+from propolis.preflight.checks import Check, Verdict, directory_check, resources_check
 from propolis.spec import Architecture
 from propolis.state.store import MachineStore
 

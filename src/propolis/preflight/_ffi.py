@@ -11,7 +11,8 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import wintypes
-from typing import Any
+
+from propolis.host.win32._ffi import advapi32, declare, kernel32, ntdll
 
 ERROR_SERVICE_DOES_NOT_EXIST = 1060
 SC_MANAGER_CONNECT = 0x0001
@@ -52,42 +53,22 @@ class _SYSTEM_HYPERVISOR_QUERY_INFORMATION(ctypes.Structure):
     ]
 
 
-def _succeeded(result: Any, function: Any, _arguments: Any) -> Any:
-    if not result:
-        error = ctypes.WinError(ctypes.get_last_error())
-        error.add_note(function.__name__)
-        raise error
-    return result
-
-
-def _declare(library: ctypes.WinDLL, name: str, result: Any, arguments: list[Any], *, checked: bool = True) -> Any:
-    function = getattr(library, name)
-    function.restype, function.argtypes = result, arguments
-    if checked:
-        function.errcheck = _succeeded
-    return function
-
-
-_advapi32 = ctypes.WinDLL("advapi32", use_last_error=True)
-_kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
-_ntdll = ctypes.WinDLL("ntdll")
-
 _D, _P, _S = wintypes.DWORD, wintypes.LPVOID, wintypes.LPCWSTR
 _SC_HANDLE, _PD, _PU = wintypes.HANDLE, ctypes.POINTER(wintypes.DWORD), ctypes.POINTER(wintypes.USHORT)
 
-_OpenSCManagerW = _declare(_advapi32, "OpenSCManagerW", _SC_HANDLE, [_S, _S, _D])
-_OpenServiceW = _declare(_advapi32, "OpenServiceW", _SC_HANDLE, [_SC_HANDLE, _S, _D])
-_CloseServiceHandle = _declare(_advapi32, "CloseServiceHandle", wintypes.BOOL, [_SC_HANDLE])
-_QueryServiceStatus = _declare(
-    _advapi32, "QueryServiceStatus", wintypes.BOOL, [_SC_HANDLE, ctypes.POINTER(_SERVICE_STATUS)]
+_OpenSCManagerW = declare(advapi32, "OpenSCManagerW", _SC_HANDLE, [_S, _S, _D])
+_OpenServiceW = declare(advapi32, "OpenServiceW", _SC_HANDLE, [_SC_HANDLE, _S, _D])
+_CloseServiceHandle = declare(advapi32, "CloseServiceHandle", wintypes.BOOL, [_SC_HANDLE])
+_QueryServiceStatus = declare(
+    advapi32, "QueryServiceStatus", wintypes.BOOL, [_SC_HANDLE, ctypes.POINTER(_SERVICE_STATUS)]
 )
-_QueryServiceConfigW = _declare(_advapi32, "QueryServiceConfigW", wintypes.BOOL, [_SC_HANDLE, _P, _D, _PD])
-_IsProcessorFeaturePresent = _declare(_kernel32, "IsProcessorFeaturePresent", wintypes.BOOL, [_D], checked=False)
-_GetCurrentProcess = _declare(_kernel32, "GetCurrentProcess", wintypes.HANDLE, [], checked=False)
-_IsWow64Process2 = _declare(_kernel32, "IsWow64Process2", wintypes.BOOL, [wintypes.HANDLE, _PU, _PU])
-_FreeLibrary = _declare(_kernel32, "FreeLibrary", wintypes.BOOL, [wintypes.HMODULE])
-_NtQuerySystemInformation = _declare(
-    _ntdll, "NtQuerySystemInformation", wintypes.LONG, [ctypes.c_int, _P, wintypes.ULONG, _P], checked=False
+_QueryServiceConfigW = declare(advapi32, "QueryServiceConfigW", wintypes.BOOL, [_SC_HANDLE, _P, _D, _PD])
+_IsProcessorFeaturePresent = declare(kernel32, "IsProcessorFeaturePresent", wintypes.BOOL, [_D], None)
+_GetCurrentProcess = declare(kernel32, "GetCurrentProcess", wintypes.HANDLE, [], None)
+_IsWow64Process2 = declare(kernel32, "IsWow64Process2", wintypes.BOOL, [wintypes.HANDLE, _PU, _PU])
+_FreeLibrary = declare(kernel32, "FreeLibrary", wintypes.BOOL, [wintypes.HMODULE])
+_NtQuerySystemInformation = declare(
+    ntdll, "NtQuerySystemInformation", wintypes.LONG, [ctypes.c_int, _P, wintypes.ULONG, _P], None
 )
 
 

@@ -5,7 +5,6 @@ Only the host's own resources are looked at here; hypervisors and kernels are ad
 
 import os
 import shutil
-import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -69,12 +68,3 @@ def resources_check() -> Check:
             name="resources", verdict=Verdict.WARNING, found=found, remedy="give machines less with --memory 128MiB"
         )
     return Check(name="resources", verdict=Verdict.OK, found=found)
-
-
-def platform_checks() -> list[Check]:
-    """What this system itself must offer before a hypervisor of its own can work; nothing where that is one probe."""
-    if sys.platform == "win32":
-        from propolis.preflight.hyperv_windows import examine
-
-        return examine()
-    return []

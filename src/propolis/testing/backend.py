@@ -9,9 +9,9 @@ from pathlib import Path
 import anyio
 
 from propolis.channel import ByteChannel
-from propolis.errors import BackendError, Unsupported
+from propolis.errors import BackendError
 from propolis.hypervisor.base import Availability, Capabilities
-from propolis.spec import Architecture, DiskFormat, InitConfig, NetEndpointKind, VMConfig
+from propolis.spec import Architecture, DiskFormat, InitConfig, VMConfig
 from propolis.testing.channels import memory_channel_pair
 
 KEPT_CONSOLE = 64 << 10
@@ -43,10 +43,7 @@ class MemoryBackend:
 
     async def start(self, config: VMConfig) -> "MemoryHandle":
         """See `Backend.start`."""
-        if config.cpus > self.capabilities.max_cpus or len(config.disks) > self.capabilities.max_disks:
-            raise Unsupported(f"the memory backend does not start {config.cpus} CPUs with {len(config.disks)} disks")
-        if config.net.kind is not NetEndpointKind.NONE:
-            raise Unsupported("the memory backend has no network")
+        self.capabilities.require(config, self.name)
         for path in (config.boot.kernel, config.boot.initramfs, *(disk.path for disk in config.disks)):
             if not path.is_file():
                 raise BackendError(f"{path} cannot be read")

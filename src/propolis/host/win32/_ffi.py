@@ -132,9 +132,10 @@ def _is_handle(result: Any, function: Any, arguments: Any) -> Any:
     return _succeeded(None if result == _INVALID_HANDLE_VALUE else result, function, arguments)
 
 
-def _declare(
+def declare(
     library: ctypes.WinDLL, name: str, result: Any, arguments: list[Any], check: Any = _succeeded
 ) -> Callable[..., Any]:
+    """The function `name` of `library`; with its last error raised unless `check` says otherwise."""
     function = getattr(library, name)
     function.restype, function.argtypes = result, arguments
     if check is not None:
@@ -143,51 +144,51 @@ def _declare(
     return called
 
 
-_kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
-_advapi32 = ctypes.WinDLL("advapi32", use_last_error=True)
-_ntdll = ctypes.WinDLL("ntdll")
+kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
+advapi32 = ctypes.WinDLL("advapi32", use_last_error=True)
+ntdll = ctypes.WinDLL("ntdll")
 
 _H, _D, _B = wintypes.HANDLE, wintypes.DWORD, wintypes.BOOL
 _P, _S = wintypes.LPVOID, wintypes.LPCWSTR
 _PD = ctypes.POINTER(wintypes.DWORD)
 
-_CloseHandle = _declare(_kernel32, "CloseHandle", _B, [_H])
-_LocalFree = _declare(_kernel32, "LocalFree", _P, [_P], None)
-_GetCurrentProcess = _declare(_kernel32, "GetCurrentProcess", _H, [], None)
-_OpenProcess = _declare(_kernel32, "OpenProcess", _H, [_D, _B, _D])
-_TerminateProcess = _declare(_kernel32, "TerminateProcess", _B, [_H, wintypes.UINT])
-_WaitForSingleObject = _declare(_kernel32, "WaitForSingleObject", _D, [_H, _D], None)
-_GetProcessTimes = _declare(_kernel32, "GetProcessTimes", _B, [_H] + 4 * [ctypes.POINTER(wintypes.FILETIME)])
-_QueryFullProcessImageNameW = _declare(_kernel32, "QueryFullProcessImageNameW", _B, [_H, _D, wintypes.LPWSTR, _PD])
-_K32GetProcessMemoryInfo = _declare(
-    _kernel32, "K32GetProcessMemoryInfo", _B, [_H, ctypes.POINTER(_PROCESS_MEMORY_COUNTERS), _D]
+_CloseHandle = declare(kernel32, "CloseHandle", _B, [_H])
+_LocalFree = declare(kernel32, "LocalFree", _P, [_P], None)
+_GetCurrentProcess = declare(kernel32, "GetCurrentProcess", _H, [], None)
+_OpenProcess = declare(kernel32, "OpenProcess", _H, [_D, _B, _D])
+_TerminateProcess = declare(kernel32, "TerminateProcess", _B, [_H, wintypes.UINT])
+_WaitForSingleObject = declare(kernel32, "WaitForSingleObject", _D, [_H, _D], None)
+_GetProcessTimes = declare(kernel32, "GetProcessTimes", _B, [_H] + 4 * [ctypes.POINTER(wintypes.FILETIME)])
+_QueryFullProcessImageNameW = declare(kernel32, "QueryFullProcessImageNameW", _B, [_H, _D, wintypes.LPWSTR, _PD])
+_K32GetProcessMemoryInfo = declare(
+    kernel32, "K32GetProcessMemoryInfo", _B, [_H, ctypes.POINTER(_PROCESS_MEMORY_COUNTERS), _D]
 )
-_GlobalMemoryStatusEx = _declare(_kernel32, "GlobalMemoryStatusEx", _B, [ctypes.POINTER(_MEMORYSTATUSEX)])
-_CreateFileW = _declare(_kernel32, "CreateFileW", _H, [_S, _D, _D, _P, _D, _D, _H], _is_handle)
-_LockFileEx = _declare(_kernel32, "LockFileEx", _B, [_H, _D, _D, _D, _D, ctypes.POINTER(_OVERLAPPED)])
-_CreateEventW = _declare(_kernel32, "CreateEventW", _H, [_P, _B, _B, _S])
-_SetEvent = _declare(_kernel32, "SetEvent", _B, [_H])
-_DisconnectNamedPipe = _declare(_kernel32, "DisconnectNamedPipe", _B, [_H])
-_GetStdHandle = _declare(_kernel32, "GetStdHandle", _H, [_D], _is_handle)
-_GetConsoleMode = _declare(_kernel32, "GetConsoleMode", _B, [_H, _PD])
-_SetConsoleMode = _declare(_kernel32, "SetConsoleMode", _B, [_H, _D])
-_GetConsoleOutputCP = _declare(_kernel32, "GetConsoleOutputCP", wintypes.UINT, [], None)
-_SetConsoleOutputCP = _declare(_kernel32, "SetConsoleOutputCP", _B, [wintypes.UINT])
-_ReadConsoleW = _declare(_kernel32, "ReadConsoleW", _B, [_H, _P, _D, _PD, _P])
-_OpenProcessToken = _declare(_advapi32, "OpenProcessToken", _B, [_H, _D, ctypes.POINTER(_H)])
-_GetTokenInformation = _declare(_advapi32, "GetTokenInformation", _B, [_H, ctypes.c_int, _P, _D, _PD])
-_ConvertSidToStringSidW = _declare(_advapi32, "ConvertSidToStringSidW", _B, [_P, ctypes.POINTER(_P)])
-_ConvertStringSidToSidW = _declare(_advapi32, "ConvertStringSidToSidW", _B, [_S, ctypes.POINTER(_P)])
-_CheckTokenMembership = _declare(_advapi32, "CheckTokenMembership", _B, [_H, _P, ctypes.POINTER(_B)])
-_ConvertStringSecurityDescriptorToSecurityDescriptorW = _declare(
-    _advapi32,
+_GlobalMemoryStatusEx = declare(kernel32, "GlobalMemoryStatusEx", _B, [ctypes.POINTER(_MEMORYSTATUSEX)])
+_CreateFileW = declare(kernel32, "CreateFileW", _H, [_S, _D, _D, _P, _D, _D, _H], _is_handle)
+_LockFileEx = declare(kernel32, "LockFileEx", _B, [_H, _D, _D, _D, _D, ctypes.POINTER(_OVERLAPPED)])
+_CreateEventW = declare(kernel32, "CreateEventW", _H, [_P, _B, _B, _S])
+_SetEvent = declare(kernel32, "SetEvent", _B, [_H])
+_DisconnectNamedPipe = declare(kernel32, "DisconnectNamedPipe", _B, [_H])
+_GetStdHandle = declare(kernel32, "GetStdHandle", _H, [_D], _is_handle)
+_GetConsoleMode = declare(kernel32, "GetConsoleMode", _B, [_H, _PD])
+_SetConsoleMode = declare(kernel32, "SetConsoleMode", _B, [_H, _D])
+_GetConsoleOutputCP = declare(kernel32, "GetConsoleOutputCP", wintypes.UINT, [], None)
+_SetConsoleOutputCP = declare(kernel32, "SetConsoleOutputCP", _B, [wintypes.UINT])
+_ReadConsoleW = declare(kernel32, "ReadConsoleW", _B, [_H, _P, _D, _PD, _P])
+_OpenProcessToken = declare(advapi32, "OpenProcessToken", _B, [_H, _D, ctypes.POINTER(_H)])
+_GetTokenInformation = declare(advapi32, "GetTokenInformation", _B, [_H, ctypes.c_int, _P, _D, _PD])
+_ConvertSidToStringSidW = declare(advapi32, "ConvertSidToStringSidW", _B, [_P, ctypes.POINTER(_P)])
+_ConvertStringSidToSidW = declare(advapi32, "ConvertStringSidToSidW", _B, [_S, ctypes.POINTER(_P)])
+_CheckTokenMembership = declare(advapi32, "CheckTokenMembership", _B, [_H, _P, ctypes.POINTER(_B)])
+_ConvertStringSecurityDescriptorToSecurityDescriptorW = declare(
+    advapi32,
     "ConvertStringSecurityDescriptorToSecurityDescriptorW",
     _B,
     [_S, _D, ctypes.POINTER(_P), ctypes.POINTER(wintypes.ULONG)],
 )
-_RtlGetVersion = _declare(_ntdll, "RtlGetVersion", wintypes.LONG, [ctypes.POINTER(_OSVERSIONINFOW)], None)
-_NtQuerySystemInformation = _declare(
-    _ntdll, "NtQuerySystemInformation", ctypes.c_long, [ctypes.c_int, _P, wintypes.ULONG, _P], None
+_RtlGetVersion = declare(ntdll, "RtlGetVersion", wintypes.LONG, [ctypes.POINTER(_OSVERSIONINFOW)], None)
+_NtQuerySystemInformation = declare(
+    ntdll, "NtQuerySystemInformation", ctypes.c_long, [ctypes.c_int, _P, wintypes.ULONG, _P], None
 )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import anyio
 
-from propolis.errors import BackendError, BackendUnavailable, PropolisError, Unsupported
+from propolis.errors import BackendError, BackendUnavailable, PropolisError
 from propolis.host import system as host
 from propolis.host.directories import data_directory
 from propolis.hypervisor.base import Availability, Capabilities
@@ -31,7 +31,7 @@ from propolis.hypervisor.hyperv.ledger import Ledger
 from propolis.hypervisor.hyperv.shared import SharedFiles
 from propolis.hypervisor.hyperv.system import ComputeSystem
 from propolis.hypervisor.hyperv.threads import in_thread
-from propolis.spec import Architecture, BootPlan, DiskFormat, InitConfig, NetEndpointKind, VMConfig
+from propolis.spec import Architecture, BootPlan, DiskFormat, InitConfig, VMConfig
 
 _NEEDED = (
     *("HcsCreateOperation", "HcsCloseOperation", "HcsWaitForOperationResult"),
@@ -99,7 +99,7 @@ class HypervBackend:
 
     async def start(self, config: VMConfig) -> HypervHandle:
         """See `Backend.start`."""
-        _check(self.capabilities, config)
+        self.capabilities.require(config, self.name)
         system, core = self._system(), self._library()
         document.check_build(system.build())
         await in_thread(lambda _: self._make_ready(config))
@@ -225,28 +225,3 @@ def _with_boot_files_together(config: VMConfig, undo: contextlib.AsyncExitStack)
     kernel, initramfs = links.values()
     together = BootPlan(kernel=kernel, initramfs=initramfs, cmdline=boot.cmdline, architecture=boot.architecture)
     return replace(config, boot=together)
-
-
-def _check(capabilities: Capabilities, config: VMConfig) -> None:
-    if config.boot.architecture not in capabilities.architectures:
-        raise Unsupported(f"Hyper-V on this host does not run {config.boot.architecture} guests")
-    if config.net.kind is not NetEndpointKind.NONE:
-        raise Unsupported(f"the Hyper-V backend has no network of kind {config.net.kind} yet")
-    if config.cpus > capabilities.max_cpus:
-        raise Unsupported(
-            f"Hyper-V gives a machine at most this host's {capabilities.max_cpus} processors, not {config.cpus}",
-            hint="ask for fewer with --cpus",
-        )
-    if len(config.disks) > capabilities.max_disks:
-        raise Unsupported(
-            f"Hyper-V attaches at most {capabilities.max_disks} disks, not {len(config.disks)}",
-            hint="use an image with fewer layers",
-        )
-    if len(config.shares) > capabilities.max_shares:
-        raise Unsupported(
-            f"the Hyper-V backend shares at most {capabilities.max_shares} directories, not {len(config.shares)}",
-            hint="mount a directory above them",
-        )
-    for disk in config.disks:
-        if disk.format not in capabilities.disk_formats:
-            raise Unsupported(f"Hyper-V does not attach {disk.format} disks ({disk.path})")

@@ -11,13 +11,13 @@ from pathlib import Path
 import anyio
 
 from propolis.channel import ByteChannel
-from propolis.errors import BackendError, BackendUnavailable, Unsupported
+from propolis.errors import BackendError, BackendUnavailable
 from propolis.host.sockets import channel, stream
 from propolis.hypervisor.base import Availability, Capabilities
 from propolis.hypervisor.qemu import argv, probe
 from propolis.hypervisor.qemu.monitor import Monitor
 from propolis.hypervisor.qemu.process import VMMProcess
-from propolis.spec import Architecture, InitConfig, NetEndpointKind, VMConfig
+from propolis.spec import Architecture, InitConfig, VMConfig
 
 _SECTOR = 512
 _START_TIMEOUT = 20.0
@@ -68,7 +68,7 @@ class QemuBackend:
 
     async def start(self, config: VMConfig) -> "QemuHandle":
         """See `Backend.start`."""
-        _check(self.capabilities, config)
+        self.capabilities.require(config, self.name)
         program = probe.binary(config.boot.architecture)
         accelerator = probe.accelerator()
         qmp, qmp_far = socket.socketpair()
@@ -103,28 +103,6 @@ class QemuBackend:
                 raise BackendError(f"QEMU could not start the machine: {words[:_MOST_WORDS]}") from error
             raise
         return handle
-
-
-def _check(capabilities: Capabilities, config: VMConfig) -> None:
-    if config.boot.architecture not in capabilities.architectures:
-        raise Unsupported(f"the QEMU backend does not run {config.boot.architecture} guests yet")
-    if config.net.kind is not NetEndpointKind.NONE:
-        raise Unsupported(f"the QEMU backend has no network of kind {config.net.kind} yet")
-    if config.cpus > capabilities.max_cpus:
-        raise Unsupported(f"the QEMU backend gives a machine at most {capabilities.max_cpus} CPUs, not {config.cpus}")
-    if len(config.disks) > capabilities.max_disks:
-        raise Unsupported(
-            f"the QEMU backend attaches at most {capabilities.max_disks} disks, not {len(config.disks)}",
-            hint="use an image with fewer layers",
-        )
-    if len(config.shares) > capabilities.max_shares:
-        raise Unsupported(
-            f"the QEMU backend shares at most {capabilities.max_shares} directories, not {len(config.shares)}",
-            hint="mount a directory above them",
-        )
-    for disk in config.disks:
-        if disk.format not in capabilities.disk_formats:
-            raise Unsupported(f"the QEMU backend does not attach {disk.format} disks ({disk.path})")
 
 
 class QemuHandle:
