@@ -58,7 +58,7 @@ def test_vim_draws_types_follows_the_window_and_is_stopped_and_resumed(shell, cl
     assert cli("exec", "screen", "test", "-e", "/root/poem").returncode == 1
     shell.resize(30, 100)
     shell.enter(f"clear; {PROPOLIS} attach screen")
-    shell.expect(r"^box# jobs")  # what the first C-p had fetched: bash draws its line anew for another window
+    shell.expect(r"\A\s*box# jobs")  # what the first C-p had fetched: bash draws its line anew for another window
     shell.press("C-c")
     shell.expect(r"^box#$")
     shell.enter("fg")
