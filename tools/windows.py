@@ -63,7 +63,20 @@ def main() -> int:
     if not sys.argv[1:]:
         return 0
     with session():
-        return subprocess.run(command(*sys.argv[1:]), env=environment(), check=False).returncode
+        return _relayed(command(*sys.argv[1:]))
+
+
+def _relayed(arguments: list[str]) -> int:
+    """Run a program and pass on what it says: Wine gives programs no output that is a file."""
+    if sys.stdout.isatty():
+        return subprocess.run(arguments, env=environment(), check=False).returncode
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(arguments, env=environment(), **streams) as process:
+        assert process.stdout is not None
+        while piece := process.stdout.read1():
+            sys.stdout.buffer.write(piece)
+            sys.stdout.flush()
+    return process.returncode
 
 
 def prepare() -> None:

@@ -1,5 +1,6 @@
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -13,8 +14,8 @@ from propolis.errors import InvalidArgument
         ("TERM", 15),
         ("SIGTERM", 15),
         ("sigusr1", 10),
-        (signal.SIGUSR1, 10),
-        (signal.SIGCHLD, 17),
+        (signal.SIGINT, 2),
+        (signal.SIGTERM, 15),
         (9, 9),
         ("9", 9),
         (64, 64),
@@ -43,6 +44,7 @@ def test_what_is_no_signal_is_told(wanted):
         signal_number(wanted)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell is Linux'")
 def test_the_table_is_the_shells():
     for name in set(NUMBERS) - {"IOT", "CLD", "POLL"}:  # second names
         told = subprocess.run(["bash", "-c", f"kill -l {NUMBERS[name]}"], capture_output=True, text=True, check=True)

@@ -1,4 +1,5 @@
 import subprocess
+import sys
 
 import pytest
 
@@ -41,6 +42,6 @@ def test_what_dead_processes_left_is_removed_and_told(store, monkeypatch):
 
 
 def _dead():
-    process = subprocess.Popen(["true"])
+    process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
