@@ -23,6 +23,7 @@ from propolis.disk.ext4.writer import WRITER_VERSION, LayerWriter
 from propolis.errors import DiskDamaged, DiskError, InvalidArgument
 from propolis.host import system
 from propolis.host.files import STAGE_PREFIX, locked, stage, sweep
+from propolis.host.memory import collection_paused
 from propolis.spec import DiskFormat
 from propolis.tree import TreeSink
 
@@ -127,8 +128,9 @@ def _write(
 ) -> None:
     disk = container.create(descriptor, disk_format)
     writer = LayerWriter(disk, what=f"layer {diff_id}", lower=below)
-    fill(writer)
-    writer.finish(diff_id)
+    with collection_paused():  # not one between the two, which would walk the whole tree
+        fill(writer)
+        writer.finish(diff_id)
 
 
 def _first_whole(alone: Path, in_chain: Path) -> Path | None:

@@ -104,7 +104,12 @@ class TarReader:
             ImageInvalid: the archive is truncated or broken; the message names the last member.
         """
         try:
-            return self._next()
+            if self.left:
+                self._skip()
+            header = self._header()
+            if header is not None and header[_TYPE] not in _META:
+                return self._member(header, {}, b"", b"")
+            return None if header is None else self._extended(header)
         except EOFError as error:
             raise self._truncated(error) from None
         except ValueError as error:
@@ -162,12 +167,11 @@ class TarReader:
         self._end = len(self._view)
         return self._end > 0
 
-    def _next(self) -> Member | None:
-        if self.left:
-            self._skip()
+    def _extended(self, header: tuple[bytes, ...] | None) -> Member | None:
+        """The member that `header` and those that follow it are about."""
         long_name = long_link = b""
         extended: dict[bytes, bytes] = {}
-        while (header := self._header()) is not None:
+        while header is not None:
             typeflag = header[_TYPE]
             if typeflag not in _META:
                 return self._member(header, extended, long_name, long_link)
@@ -178,6 +182,7 @@ class TarReader:
                 long_name = _cut(payload)
             elif typeflag == b"K":
                 long_link = _cut(payload)
+            header = self._header()
         if extended or long_name or long_link:
             raise EOFError
         return None
@@ -222,7 +227,11 @@ class TarReader:
                 name = extended.get(b"GNU.sparse.name") or extended.get(b"path") or name
         self._last = name
         mode, uid, gid = _owner(owner)
-        stored = 0 if typeflag in _BODILESS else number(size)
+        if typeflag in _BODILESS:
+            stored = 0
+        else:
+            digits = size.rstrip(b"\0 ")  # sizes repeat too little for `number` to remember them
+            stored = int(digits, 8) if digits.isdigit() else number(size)
         target = link or (_cut(linkname) if linkname[0] else b"")
         numbers = (number(device[:8]), number(device[8:])) if typeflag in _DEVICES else NO_DEVICE
         member = _new(

@@ -50,9 +50,13 @@ def table(nodes: Sequence[Node | None], first: int, seed: int, blocks: InodeBloc
     made = bytearray(len(nodes) * INODE_SIZE)
     view = memoryview(made)
     offset, number = 0, first
+    maps, indexed = blocks.maps, blocks.indexed
     for node in nodes:
         if node is not None:
-            _put(made, offset, node, blocks)
+            if len(node.extents) == 1 and not node.xattrs and number not in maps:
+                _put_plain(made, offset, node, number in indexed)
+            else:
+                _put(made, offset, node, blocks)
         if node is not None or number < structs.EXT4_GOOD_OLD_FIRST_INO:
             # the inode's own seed covers its number and a generation of 0
             checksum = crc32c(seed, _pack_u64(number) + view[offset : offset + INODE_SIZE])
@@ -64,20 +68,23 @@ def table(nodes: Sequence[Node | None], first: int, seed: int, blocks: InodeBloc
     return made
 
 
+def _put_plain(made: bytearray, offset: int, node: Node, is_indexed: bool) -> None:
+    """What has one extent and no attributes: nearly everything."""
+    size, uid, gid = node.size, node.uid, node.gid
+    seconds, extra = encode_time(node.mtime_ns)
+    ((logical, physical, count),) = node.extents
+    _pack_one_extent(
+        made, offset,
+        node.mode, uid & 0xFFFF, size & 0xFFFFFFFF, seconds, seconds, seconds, gid & 0xFFFF,
+        node.links, count * _SECTORS, EXT4_EXTENTS_FL | EXT4_INDEX_FL if is_indexed else EXT4_EXTENTS_FL,
+        _ONE_EXTENT, logical, count, physical >> 32, physical & 0xFFFFFFFF,
+        size >> 32, uid >> 16, gid >> 16, EXTRA_ISIZE, extra, extra, extra, seconds, extra,
+    )  # fmt: skip
+
+
 def _put(made: bytearray, offset: int, node: Node, blocks: InodeBlocks) -> None:
     mode, size, uid, gid, ino = node.mode, node.size, node.uid, node.gid, node.ino
     seconds, extra = encode_time(node.mtime_ns)
-    if len(node.extents) == 1 and not node.xattrs and ino not in blocks.maps:
-        logical, physical, count = node.extents[0]
-        flags = EXT4_EXTENTS_FL | EXT4_INDEX_FL if ino in blocks.indexed else EXT4_EXTENTS_FL
-        _pack_one_extent(
-            made, offset,
-            mode, uid & 0xFFFF, size & 0xFFFFFFFF, seconds, seconds, seconds, gid & 0xFFFF,
-            node.links, count * _SECTORS, flags,
-            _ONE_EXTENT, logical, count, physical >> 32, physical & 0xFFFFFFFF,
-            size >> 32, uid >> 16, gid >> 16, EXTRA_ISIZE, extra, extra, extra, seconds, extra,
-        )  # fmt: skip
-        return
     block, flags, map_blocks = _block(node, blocks)
     attributes, attribute_block = blocks.attributes.get(ino, (b"", 0))
     sectors = (node.blocks + map_blocks + (attribute_block > 0)) * _SECTORS

@@ -71,7 +71,7 @@ class MetadataWriter:
         for opened in order:
             self._write_directory(opened)
             for node in opened.new:
-                if node.link or node.xattrs or (node.extents and node.children is None):
+                if node.link or node.xattrs or len(node.extents) > 1 or inodes.needs_map(node.extents):
                     self._write_own(node, order)
         self._stream.commit()
 
