@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from disks import check, read, write
-from propolis.disk.ext4 import tree
+from propolis.disk.ext4 import packing, tree
 from propolis.disk.ext4.tree import OPAQUE, ORIGIN
 from propolis.errors import ImageInvalid
 from propolis.tree import Entry, Kind
@@ -57,6 +57,10 @@ def items(draw):
     elif kind in (Kind.CHARACTER, Kind.BLOCK):
         more["device"] = draw(DEVICES)
     return Entry(kind, path, **{name: draw(value) for name, value in ATTRIBUTES.items()}, **more), pieces
+
+
+PACKED = ((0, packing.LARGE), (0, 0), (2, 0), (5, 2))
+"""After how many entries directories are packed away, and from how many names on while they are in use, too."""
 
 
 class Impossible(Exception):
@@ -180,9 +184,10 @@ def test_the_disk_holds_what_the_model_says(pushed):
         try:
             model = Model(pushed)
         except Impossible:
-            for most in (tree.MOST_OBJECTS, 0):
-                with mock.patch.object(tree, "MOST_OBJECTS", most), pytest.raises(ImageInvalid, match="layer it"):
-                    write(disk, pushed)
+            for most, large in ((tree.MOST_OBJECTS, packing.LARGE), *PACKED):
+                with mock.patch.object(tree, "MOST_OBJECTS", most), mock.patch.object(packing, "LARGE", large):
+                    with pytest.raises(ImageInvalid, match="layer it"):
+                        write(disk, pushed)
             return
         write(disk, pushed)
         check(disk)
@@ -199,9 +204,11 @@ def test_the_disk_holds_what_the_model_says(pushed):
                 assert found[path][0].device == thing.entry.device
         again = write(Path(directory) / "again", pushed, cut=777)
         assert again.read_bytes() == disk.read_bytes()
-        with mock.patch.object(tree, "MOST_OBJECTS", 0):  # every directory is packed away between any two entries
-            packed = write(Path(directory) / "packed", pushed)
-        assert packed.read_bytes() == disk.read_bytes()
+        for most, large in PACKED:
+            with mock.patch.object(tree, "MOST_OBJECTS", most), mock.patch.object(packing, "LARGE", large):
+                packed = write(Path(directory) / "packed", pushed)
+            assert packed.read_bytes() == disk.read_bytes()
+            packed.unlink()
 
 
 def without_origin(xattrs):

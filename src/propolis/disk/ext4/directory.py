@@ -3,7 +3,10 @@
 Follows Documentation/filesystems/ext4/directory.rst, with checksums at the end of each block.
 """
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from zlib import compress, decompress
 
 from propolis.disk.checksum import crc32c
 from propolis.disk.ext4 import half_md4
@@ -35,13 +38,23 @@ _Record = tuple[int, bytes, int]
 """Inode number, name, file type."""
 _Hashed = tuple[int, int, _Record]
 """Major hash, minor hash, record."""
+_Group = list[_Hashed]
+"""What one block holds."""
 _Index = list[tuple[int, int]]
 """From which hash on, in which block."""
 
+MOST_AT_ONCE = 1 << 16
+"""Names that are sorted at once; more are parted by their hashes first."""
+_APART = 256
+_HASHED_AT_ONCE = 1 << 13
+_COMPRESSED_AT_ONCE = 1 << 14
+_apart = struct.Struct("<IIIBB")
+"""Hashes, inode number, file type, length of the name that follows."""
+_pack_apart = _apart.pack
 _pack = dir_entry.pack
 
 
-def build(directory: Opened, seed: int, hash_seed: bytes) -> tuple[list[bytes], bool]:
+def build(directory: Opened, seed: int, hash_seed: bytes) -> tuple[Iterable[bytes], bool]:
     """The blocks, and whether they have an index.
 
     `seed` is the directory inode's checksum seed, `hash_seed` the superblock's.
@@ -50,34 +63,83 @@ def build(directory: Opened, seed: int, hash_seed: bytes) -> tuple[list[bytes], 
         (directory.ino, b".", FILE_TYPES[S_IFDIR >> 12]),
         (directory.parent, b"..", FILE_TYPES[S_IFDIR >> 12]),
     ]
-    records = [(node.ino, name, FILE_TYPES[node.mode >> 12]) for name, node in directory.children.items()]
-    body, fitting = _body(dots + records)
-    if fitting == len(dots) + len(records):
-        return [_sealed(body, seed)], False
-    indexed = _indexed(dots, records, seed, hash_seed)
+    groups: Iterable[_Group]
+    if len(directory.children) > MOST_AT_ONCE:
+        groups = _Apart(_records(directory), hash_seed)
+    else:
+        records = [(node.ino, name, FILE_TYPES[node.mode >> 12]) for name, node in directory.children.items()]
+        body, fitting = _body(dots + records)
+        if fitting == len(dots) + len(records):
+            return [_sealed(body, seed)], False
+        names = half_md4.hashes([name for _, name, _ in records], hash_seed)
+        ordered = sorted((major, minor, record) for (major, minor), record in zip(names, records, strict=True))
+        groups = list(_grouped(ordered))
+    indexed = _indexed(dots, groups, seed)
     if indexed is not None:
         return indexed, True
-    return _linear(dots + records, seed), False
+    return _leaves(_grouped((0, 0, record) for record in chain(dots, _records(directory))), seed), False
 
 
-def _linear(records: Sequence[_Record], seed: int) -> list[bytes]:
-    blocks = []
+def _records(directory: Opened) -> Iterator[_Record]:
+    return ((node.ino, name, FILE_TYPES[node.mode >> 12]) for name, node in directory.children.items())
+
+
+class _Apart:
+    """All records in the order of their hashes, where they are too many to be sorted at once."""
+
+    def __init__(self, records: Iterator[_Record], hash_seed: bytes) -> None:
+        """Part them by their highest bits; in memory are compressed bytes."""
+        self._parts: list[list[bytes]] = [[] for _ in range(_APART)]
+        begun = [bytearray() for _ in range(_APART)]
+        while some := list(islice(records, _HASHED_AT_ONCE)):
+            names = half_md4.hashes([name for _, name, _ in some], hash_seed)
+            for (major, minor), (ino, name, kind) in zip(names, some, strict=True):
+                begun[major >> 24] += _pack_apart(major, minor, ino, kind, len(name)) + name
+            for number, part in enumerate(begun):
+                if len(part) > _COMPRESSED_AT_ONCE:
+                    self._parts[number].append(compress(part, 1))
+                    part.clear()
+        for number, part in enumerate(begun):
+            self._parts[number].append(compress(part, 1))
+
+    def __iter__(self) -> Iterator[_Group]:
+        return _grouped(self._ordered())
+
+    def _ordered(self) -> Iterator[_Hashed]:
+        for part in self._parts:
+            yield from sorted(chain.from_iterable([_unpacked(decompress(packed)) for packed in part]))
+
+
+def _unpacked(records: bytes) -> Iterator[_Hashed]:
     at = 0
     while at < len(records):
-        body, fitting = _body(records, at)
-        blocks.append(_sealed(body, seed))
-        at += fitting
-    return blocks
+        major, minor, ino, kind, length = _apart.unpack_from(records, at)
+        at += _apart.size
+        yield major, minor, (ino, records[at : at + length], kind)
+        at += length
 
 
-def _body(records: Sequence[_Record], start: int = 0) -> tuple[bytes, int]:
-    """One block's records from `start` on, the last of which reaches up to the checksum; and how many fit."""
+def _grouped(ordered: Iterable[_Hashed]) -> Iterator[_Group]:
+    """What each block holds, which is as much as fits."""
+    group: _Group = []
+    room = _ROOM
+    for hashed in ordered:
+        needed = len(hashed[2][1]) + 11 & ~3
+        if needed > room:
+            yield group
+            group, room = [], _ROOM
+        group.append(hashed)
+        room -= needed
+    yield group
+
+
+def _body(records: Sequence[_Record]) -> tuple[bytes, int]:
+    """One block's records, the last of which reaches up to the checksum; and how many fit."""
     parts: list[bytes] = []
     room = _ROOM
     count = 0
     ino, name, kind, length = 0, b"", 0, 0
-    for index in range(start, len(records)):
-        next_ino, next_name, next_kind = records[index]
+    for next_ino, next_name, next_kind in records:
         needed = len(next_name) + 11 & ~3
         if needed > room:
             break
@@ -95,38 +157,39 @@ def _sealed(body: bytes, seed: int) -> bytes:
     return body + dir_entry_tail.pack(0, dir_entry_tail.size, 0, EXT4_FT_DIR_CSUM, crc32c(seed, body))
 
 
-def _indexed(dots: Sequence[_Record], records: Sequence[_Record], seed: int, hash_seed: bytes) -> list[bytes] | None:
+def _indexed(dots: Sequence[_Record], groups: Iterable[_Group], seed: int) -> Iterator[bytes] | None:
     """Root, nodes and leaves of the index; None for more leaves than two levels hold.
 
     A name is looked up through the index alone, so that a leaf holds exactly the hashes that the index says.
     """
-    hashes = half_md4.hashes([name for _, name, _ in records], hash_seed)
-    ordered = sorted((major, minor, record) for (major, minor), record in zip(hashes, records, strict=True))
-    leaves, first = _leaves(ordered, seed)
-    if len(leaves) > _IN_ROOT * _IN_NODE:
+    first = list(_first_hashes(groups))
+    if len(first) > _IN_ROOT * _IN_NODE:
         return None
-    if len(leaves) <= _IN_ROOT:
-        return [_root(dots, [(at, 1 + number) for number, at in enumerate(first)], 0, seed), *leaves]
-    nodes = -(-len(leaves) // _IN_NODE)
-    index = [(at, 1 + nodes + number) for number, at in enumerate(first)]
-    parts = [index[start : start + _IN_NODE] for start in range(0, len(index), _IN_NODE)]
-    root = _root(dots, [(part[0][0], 1 + number) for number, part in enumerate(parts)], 1, seed)
-    return [root, *(_node(part, seed) for part in parts), *leaves]
+    if len(first) <= _IN_ROOT:
+        head = [_root(dots, [(at, 1 + number) for number, at in enumerate(first)], 0, seed)]
+    else:
+        nodes = -(-len(first) // _IN_NODE)
+        index = [(at, 1 + nodes + number) for number, at in enumerate(first)]
+        parts = [index[start : start + _IN_NODE] for start in range(0, len(index), _IN_NODE)]
+        head = [_root(dots, [(part[0][0], 1 + number) for number, part in enumerate(parts)], 1, seed)]
+        head += [_node(part, seed) for part in parts]
+    return chain(head, _leaves(groups, seed))
 
 
-def _leaves(ordered: Sequence[_Hashed], seed: int) -> tuple[list[bytes], list[int]]:
-    """Blocks of entries in the order of their hashes, and from which hash on each is responsible."""
-    records = [record for _, _, record in ordered]
-    blocks, first = [], []
-    at = 0
-    while at < len(records):
+def _first_hashes(groups: Iterable[_Group]) -> Iterator[int]:
+    """From which hash on each leaf is responsible."""
+    last = None
+    for group in groups:
+        hash_ = group[0][0]
         # an odd value says that names of this hash begin in the block before
-        hash_ = ordered[at][0]
-        first.append(hash_ | 1 if at and ordered[at - 1][0] == hash_ else hash_)
-        body, fitting = _body(records, at)
-        blocks.append(_sealed(body, seed))
-        at += fitting
-    return blocks, first
+        yield hash_ | 1 if hash_ == last else hash_
+        last = group[-1][0]
+
+
+def _leaves(groups: Iterable[_Group], seed: int) -> Iterator[bytes]:
+    """Blocks of entries."""
+    for group in groups:
+        yield _sealed(_body([record for _, _, record in group])[0], seed)
 
 
 def _root(dots: Sequence[_Record], index: _Index, levels: int, seed: int) -> bytes:

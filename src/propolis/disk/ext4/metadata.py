@@ -4,7 +4,7 @@ Follows the kernel's Documentation/filesystems/ext4. Nothing here depends on the
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from propolis.disk.checksum import crc32c
@@ -95,7 +95,7 @@ class MetadataWriter:
             self._write_extents(node.ino, node.extents)
         self._journal = node
 
-    def _append(self, blocks: Sequence[bytes]) -> int:
+    def _append(self, blocks: Iterable[bytes]) -> int:
         first = self._stream.block
         for block in blocks:
             self._stream.append(block)
@@ -104,11 +104,11 @@ class MetadataWriter:
     def _write_directory(self, opened: Opened) -> None:
         blocks, indexed = directory.build(opened, self._inode_seed(opened.ino), self._who.hash_seed)
         first = self._append(blocks)
-        subdirectories = sum([node.children is not None for node in opened.children.values()])
-        self._directories.add(first, len(blocks), subdirectories)
+        count = self._stream.block - first
+        self._directories.add(first, count, opened.subdirectories)
         if indexed:
             self._blocks.indexed.add(opened.ino)
-        extent = ((0, first, len(blocks)),)
+        extent = ((0, first, count),)
         if inodes.needs_map(extent):
             self._write_extents(opened.ino, extent)
 
@@ -205,7 +205,7 @@ class MetadataWriter:
                     known += 1
                 elif node.link and node.ino in self._long_links:
                     node.extents = ((0, self._long_links[node.ino], 1),)
-            yield from opened.new
+                yield node
 
     def _inodes(self, layout: Layout, group: int, own: Iterator[Node | None]) -> int:
         """Write a group's inodes, a part of them at a time; returns how many are directories."""

@@ -1,6 +1,6 @@
 """One inode to be, in memory, while a tree is taken in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from functools import lru_cache
 
 from propolis.disk.ext4.structs import S_IFDIR
@@ -49,7 +49,7 @@ class Node:
         self.device = _NO_DEVICE
         self.extents: Sequence[Extent] = ()
         self.xattrs = _NO_XATTRS
-        self.children: dict[bytes, Node] | None = {} if mode & _S_IFMT == S_IFDIR else None
+        self.children: MutableMapping[bytes, Node] | None = {} if mode & _S_IFMT == S_IFDIR else None
         self.parent: Node | None = None
         self.packed = 0
         """Where `Packing` has what is in the directory; 0 when `children` has it."""

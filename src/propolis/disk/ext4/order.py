@@ -5,12 +5,22 @@ opened for as long as it is looked at. So a tree can be gone through as often as
 """
 
 from array import array
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, MutableMapping
+from typing import NamedTuple, Protocol
 
+from propolis.disk.ext4.large import LargeDirectory
 from propolis.disk.ext4.node import Node, shown
 from propolis.disk.ext4.packing import Packing
 from propolis.disk.ext4.structs import EXT4_GOOD_OLD_FIRST_INO, EXT4_ROOT_INO
+
+
+class Entries(Protocol):
+    """Names and what they are of; can be gone through again, which may make the inodes anew."""
+
+    def items(self) -> Iterable[tuple[bytes, Node]]:
+        """All of them."""
+
+    def __len__(self) -> int: ...
 
 
 class Opened(NamedTuple):
@@ -18,9 +28,42 @@ class Opened(NamedTuple):
 
     ino: int
     parent: int
-    children: Mapping[bytes, Node]
-    new: list[Node]
+    children: Entries
+    new: Iterable[Node]
     """Those of `children` that have been in no directory before, in the order of their numbers."""
+    subdirectories: int = 0
+    """How many of `children` are directories."""
+
+
+class _Numbered:
+    """What is in a large directory, whose inodes are made anew and get their numbers each time it is gone through."""
+
+    def __init__(self, children: LargeDirectory, first: int) -> None:
+        self._children = children
+        self._first = first
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def items(self) -> Iterator[tuple[bytes, Node]]:
+        """As often as need be."""
+        return self._entries()
+
+    def _entries(self) -> Iterator[tuple[bytes, Node]]:
+        number = self._first
+        for name, node in self._children.entries():
+            if not node.ino:
+                node.ino = number
+            number += node.ino == number
+            yield name, node
+
+    def __iter__(self) -> Iterator[Node]:
+        """Those that have been in no directory before."""
+        number = self._first
+        for _, node in self._entries():
+            if node.ino == number:
+                number += 1
+                yield node
 
 
 class InodeOrder:
@@ -33,6 +76,8 @@ class InodeOrder:
         self._numbers = array("I")
         self._parents = array("I")
         self._places = array("I")
+        self._large: dict[int, tuple[int, int]] = {}
+        """By place in the order: large directories' numbers of new inodes and of directories, once they are known."""
         self._open: dict[int, Node] = {}
         """By place in the order: directories that are not packed."""
         self.last = lost_found.ino
@@ -45,6 +90,18 @@ class InodeOrder:
         while at < len(self._numbers):
             children = self._children(at)
             ino = self._numbers[at]
+            if isinstance(children, LargeDirectory):
+                numbered = _Numbered(children, number)
+                if at not in self._large:
+                    self._large[at] = self._count(numbered, ino, told)
+                count, subdirectories = self._large[at]
+                number += count
+                told += subdirectories
+                self.last = max(self.last, number - 1)
+                yield Opened(ino, self._parents[at], numbered, numbered, subdirectories + (at == 0))
+                at += 1
+                continue
+            known = told
             new: list[Node] = []
             for node in children.values():
                 if node.ino and node.ino != number:
@@ -57,8 +114,19 @@ class InodeOrder:
                         self._add(node, ino)
                     told += 1
             self.last = max(self.last, number - 1)
-            yield Opened(ino, self._parents[at], children, new)
+            yield Opened(ino, self._parents[at], children, new, told - known + (at == 0))  # the root's lost+found
             at += 1
+
+    def _count(self, numbered: _Numbered, ino: int, told: int) -> tuple[int, int]:
+        """How many inodes of a directory are new, and how many are directories, which this tells of."""
+        count, first = 0, told
+        for node in numbered:
+            count += 1
+            if node.children is not None:
+                if told == len(self._numbers):
+                    self._add(node, ino)
+                told += 1
+        return count, told - first
 
     def path(self, number: int) -> str:
         """A path to the inode of that number, for a message."""
@@ -81,7 +149,7 @@ class InodeOrder:
         self._parents.append(parent)
         self._places.append(directory.packed)
 
-    def _children(self, at: int) -> Mapping[bytes, Node]:
+    def _children(self, at: int) -> MutableMapping[bytes, Node]:
         if not self._places[at]:
             return self._open[at].children or {}
         assert self._packing is not None

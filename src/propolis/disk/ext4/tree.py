@@ -63,7 +63,7 @@ class Tree:
             name: child for name, child in (base.children or {}).items() if child.children is not None
         }
         """Every directory that is not packed away, by its path, which goes through no symbolic link."""
-        self.packing = Packing()
+        self.packing = Packing(self._came_back)
         self._never_packed = set(map(id, self._directories.values()))
         self._objects = self._opened = 0
         """Entries that are inodes in memory, and how many of them had been packed away."""
@@ -133,25 +133,29 @@ class Tree:
             self._hide_all()
 
     def _pack(self, path: bytes) -> None:
-        """Put away every directory but those on the way to `path`, which come next."""
+        """Put away every directory but those on the way to `path`, which come next, and most of those if large."""
         above = path.rpartition(b"/")[0].split(b"/")
         way = {b"/".join(above[:depth]) for depth in range(len(above) + 1)}
+        self._objects = 0
         for at in sorted(self._directories, key=_depth, reverse=True):
             directory = self._directories[at]
-            if at not in way and id(directory) not in self._never_packed:
+            if at in way or id(directory) in self._never_packed:
+                self._objects += self.packing.thin(directory)
+            else:
                 self.packing.pack(directory)
                 del self._directories[at]
-        self._objects = sum([len(directory.children or ()) for directory in self._directories.values()])
         if max(self._objects, self._opened) > self._most_objects // 2:
             self._most_objects *= 4  # an archive in such an order that putting away is in vain
         self._opened = 0
 
+    def _came_back(self, count: int) -> None:
+        self._objects += count
+        self._opened += count
+
     def _open(self, directory: Node, path: bytes) -> None:
         """See that what is in `directory` is in memory."""
         if directory.packed:
-            count = self.packing.open(directory)
-            self._objects += count
-            self._opened += count
+            self._came_back(self.packing.open(directory))
         self._directories[path] = directory
 
     def _hide_all(self) -> None:

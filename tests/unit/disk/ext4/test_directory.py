@@ -1,3 +1,5 @@
+from unittest import mock
+
 import pytest
 
 from propolis.disk.checksum import crc32c
@@ -15,7 +17,8 @@ def made(names):
     for number, name in enumerate(names):
         children[name] = Node(S_IFREG)
         children[name].ino = 12 + number
-    return directory.build(Opened(2, 2, children, []), 5, SEED)
+    blocks, indexed = directory.build(Opened(2, 2, children, []), 5, SEED)
+    return list(blocks), indexed
 
 
 def entries(block):
@@ -109,3 +112,24 @@ def test_each_leaf_ends_with_its_checksum():
         assert len(block) == 4096
         assert block[-12:-4] == bytes([0, 0, 0, 0, 12, 0, 0, 0xDE])
         assert int.from_bytes(block[-4:], "little") == crc32c(5, block[:-12])
+
+
+@pytest.mark.parametrize(("count", "length"), [(500, 4), (40_000, 9), (9_000, 255)])
+def test_names_that_are_sorted_apart_give_the_same_blocks(count, length):
+    names = numbered(count, length)
+    expected = made(names)
+    with (
+        mock.patch.object(directory, "MOST_AT_ONCE", count - 1),
+        mock.patch.object(directory, "_COMPRESSED_AT_ONCE", 100),
+    ):
+        assert made(names) == expected
+
+
+def test_more_names_than_an_index_holds_are_linear_however_they_were_sorted():
+    names = numbered(2_000, 255)
+    with mock.patch.object(directory, "_IN_ROOT", 3), mock.patch.object(directory, "_IN_NODE", 20):
+        expected = made(names)
+        with mock.patch.object(directory, "MOST_AT_ONCE", 1):
+            assert made(names) == expected
+    assert not expected[1]
+    assert [name for block in expected[0] for name, _, _ in entries(block)] == [b".", b"..", *names]
