@@ -68,7 +68,8 @@ class Tree:
         self._objects = self._opened = 0
         """Entries that are inodes in memory, and how many of them had been packed away."""
         self._most_objects = MOST_OBJECTS
-        self._late_links: dict[bytes, Entry] = {}
+        self._late_links: dict[bytes, bytes] = {}
+        """Hard links whose target is not there yet, to the path of that."""
         self.freed: list[Run] = []
         """Blocks of inodes that nothing refers to any more."""
         self.copied: dict[bytes, Node] = {}
@@ -124,7 +125,7 @@ class Tree:
             # a link to another of these waits for that; links in a circle have no target at all
             waiting: list[Entry] = []
             while path in late:
-                waiting.append(late.pop(path))
+                waiting.append(Entry(_HARDLINK, path, link=late.pop(path)))
                 path = waiting[-1].link  # noqa: PLW2901 - the way from link to link
             while waiting:
                 entry = waiting.pop()
@@ -226,7 +227,7 @@ class Tree:
     def _hard_link(self, entry: Entry) -> None:
         target = self._find(entry.link)
         if target is None or target.whiteout:
-            self._late_links[entry.path] = entry
+            self._late_links[entry.path] = entry.link
         else:
             self._link(entry, target)
 
