@@ -103,15 +103,6 @@ def process_start(pid: int) -> str | None:
         return None
 
 
-def program(pid: int) -> str | None:
-    """The path of the program that a process runs; None when there is no such process or we may not ask."""
-    try:
-        with _ffi.process(pid, _ffi.PROCESS_QUERY_LIMITED_INFORMATION) as process:
-            return _ffi.image_name(process)
-    except OSError:
-        return None
-
-
 def kill(pid: int) -> None:
     """See `Host.kill`."""
     with contextlib.suppress(OSError), _ffi.process(pid, _ffi.PROCESS_TERMINATE) as process:

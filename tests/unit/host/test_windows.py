@@ -3,7 +3,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -48,11 +47,9 @@ def test_a_process_is_killed_and_a_dead_one_left_alone(child):
     assert system.process_start(0x7FFFFFF0) is None
 
 
-def test_what_a_process_takes_and_runs(child):
+def test_what_a_process_takes():
     assert 1 << 20 < system.resident_bytes(os.getpid()) < 4 << 30
     assert system.resident_bytes(0x7FFFFFF0) == 0
-    assert Path(windows.program(child.pid)).name.lower() == Path(sys.executable).name.lower()
-    assert windows.program(0x7FFFFFF0) is None
 
 
 def test_memory_and_boot_are_told():

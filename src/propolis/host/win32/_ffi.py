@@ -43,7 +43,6 @@ CP_UTF8 = 65001
 
 _SystemTimeOfDayInformation = 3
 _INVALID_HANDLE_VALUE = ctypes.c_void_p(-1).value
-_LONGEST_PATH = 32768
 
 
 class _SECURITY_ATTRIBUTES(ctypes.Structure):
@@ -159,7 +158,6 @@ _OpenProcess = declare(kernel32, "OpenProcess", _H, [_D, _B, _D])
 _TerminateProcess = declare(kernel32, "TerminateProcess", _B, [_H, wintypes.UINT])
 _WaitForSingleObject = declare(kernel32, "WaitForSingleObject", _D, [_H, _D], None)
 _GetProcessTimes = declare(kernel32, "GetProcessTimes", _B, [_H] + 4 * [ctypes.POINTER(wintypes.FILETIME)])
-_QueryFullProcessImageNameW = declare(kernel32, "QueryFullProcessImageNameW", _B, [_H, _D, wintypes.LPWSTR, _PD])
 _K32GetProcessMemoryInfo = declare(
     kernel32, "K32GetProcessMemoryInfo", _B, [_H, ctypes.POINTER(_PROCESS_MEMORY_COUNTERS), _D]
 )
@@ -222,14 +220,6 @@ def creation_time(process: int) -> int:
     times = [wintypes.FILETIME() for _ in range(4)]
     _GetProcessTimes(process, *map(ctypes.byref, times))
     return int(times[0].dwHighDateTime << 32 | times[0].dwLowDateTime)
-
-
-def image_name(process: int) -> str:
-    """QueryFullProcessImageNameW: the path of its program."""
-    length = wintypes.DWORD(_LONGEST_PATH)
-    buffer = ctypes.create_unicode_buffer(_LONGEST_PATH)
-    _QueryFullProcessImageNameW(process, 0, buffer, ctypes.byref(length))
-    return buffer.value
 
 
 def working_set_size(process: int) -> int:

@@ -41,7 +41,7 @@ class ComputeSystem:
         self._system: System | None = None
         self._callback: object = None
         self._ring = bell()
-        self._started = self._terminated = False
+        self._refused = self._started = self._terminated = False
         self._closing = threading.Event()
         self._under_way = 0
         self._idle = anyio.Event()
@@ -62,6 +62,7 @@ class ComputeSystem:
         call = "HcsCreateComputeSystem"
         outcome = await self._run(lambda given_up: requests.perform(self._core, call, submit, given_up))
         if not outcome.ok:
+            self._refused = hresult.normal(outcome.code) != hresult.OPERATION_TIMEOUT
             raise hresult.error("the machine cannot be created", outcome.code, outcome.document, call=call)
 
     async def watch(self) -> None:
@@ -161,13 +162,13 @@ class ComputeSystem:
     async def terminate(self) -> None:
         """End the machine now, and wait up to `TERMINATION` seconds for its end. One that is gone already is fine.
 
-        Asked again it does nothing.
+        Asked again, or of one whose creation was refused, it does nothing.
 
         Raises:
             PropolisError: refused.
         """
         call = "HcsTerminateComputeSystem"
-        if self._system is None or self._terminated or self.ended.is_set():
+        if self._system is None or self._refused or self._terminated or self.ended.is_set():
             return
         outcome = await self._outcome(call, self._core.terminate_system)
         if not outcome.ok and hresult.normal(outcome.code) not in hresult.GONE:

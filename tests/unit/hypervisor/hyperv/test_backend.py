@@ -84,6 +84,14 @@ async def test_every_code_gives_its_own_message_and_leaves_nothing(backend, conf
     assert left(config) == []
 
 
+async def test_a_refused_creation_is_all_that_is_told(backend, config, left, faults):
+    faults(HcsCreateComputeSystem={"hresult": "0x80070005", "times": 1})
+    with pytest.raises(PropolisError) as caught:
+        await backend.start(config)
+    assert "console" not in caught.value.hint  # where a machine that cannot be ended would be told of
+    assert left(config) == []
+
+
 async def test_a_service_that_never_answers_is_given_up_after_its_time(backend, config, left, faults, monkeypatch):
     monkeypatch.setitem(requests.TIMEOUTS, "HcsStartComputeSystem", 0.3)
     faults(HcsStartComputeSystem={"never": True, "times": 1})
