@@ -13,6 +13,7 @@ import sys
 import tempfile
 import termios
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -31,15 +32,20 @@ class Terminal:
     """A `propolis` command on a pseudo-terminal of its own, as its session's leader."""
 
     def __init__(
-        self, *arguments: str, rows: int = 31, columns: int = 97, environment: dict[str, str] | None = None
+        self,
+        *arguments: str,
+        rows: int = 31,
+        columns: int = 97,
+        environment: dict[str, str] | None = None,
+        program: Sequence[str | Path] = (PROPOLIS,),
     ) -> None:
-        """Start it, with `environment` added to ours."""
+        """Start it, with `environment` added to ours; `program` is what stands for `propolis`."""
         self.master, self._slave = pty.openpty()
         self.resize(rows, columns)
         self.before = termios.tcgetattr(self._slave)
         self._seen = b""
         self._process = subprocess.Popen(
-            [PROPOLIS, *arguments],
+            [*program, *arguments],
             stdin=self._slave,
             stdout=self._slave,
             stderr=self._slave,

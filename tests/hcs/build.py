@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent / "src"
@@ -25,18 +26,18 @@ def has_cross_compiler() -> bool:
     return shutil.which(CROSS_COMPILER) is not None
 
 
-def build_dll(directory: Path, *, windows_10: bool = False) -> Path:
-    """Build `computecore.dll` in `directory`; the one without what Windows 10 lacks goes to `windows-10` below it."""
+def build_dll(directory: Path, *, without: Sequence[str] = ()) -> Path:
+    """Build `computecore.dll` in `directory`; one `without` some exports goes to a directory of that name below it."""
     inputs = b"".join(path.read_bytes() for path in (Path(__file__), *sorted(SOURCE.iterdir())))
     objects = directory / f"objects-{hashlib.sha256(inputs).hexdigest()[:12]}"
     if not objects.exists():
         staged = Path(tempfile.mkdtemp(dir=directory))
         subprocess.run([CROSS_COMPILER, *FLAGS, *WINDOWS_FLAGS, "-c", *_sources("windows")], cwd=staged, check=True)
         staged.rename(objects)
-    folder = directory / "windows-10" if windows_10 else directory
+    folder = directory / "-".join(("without", *without)) if without else directory
     folder.mkdir(exist_ok=True)
     target, definition = folder / "computecore.dll", folder / "computecore.def"
-    definition.write_text("EXPORTS\n" + "".join(f"    {name}\n" for name in exports(windows_10=windows_10)))
+    definition.write_text("EXPORTS\n" + "".join(f"    {name}\n" for name in exports() if name not in without))
     command = [CROSS_COMPILER, "-shared", "-static-libgcc", "-s", "-o", target, definition]
     subprocess.run([*command, *sorted(objects.glob("*.o")), "-lws2_32"], check=True)
     return target
@@ -61,7 +62,7 @@ def build_library(directory: Path) -> Path:
     return target
 
 
-def exports(*, windows_10: bool = False) -> list[str]:
+def exports() -> list[str]:
     """The names that the DLL exports: those that the sources define with WINAPI."""
     names = set()
     for path in _sources("windows"):
@@ -69,7 +70,7 @@ def exports(*, windows_10: bool = False) -> list[str]:
             head, separator, rest = line.partition("WINAPI ")
             if separator and head[:1].isalpha() and rest.startswith("Hcs"):
                 names.add(rest.partition("(")[0])
-    return sorted(names - set(NOT_ON_WINDOWS_10 if windows_10 else ()))
+    return sorted(names)
 
 
 def _sources(platform: str) -> list[Path]:

@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 import windows
+from hcs.build import build_dll
+from hcs.winepath import to_host
+from terminals import Terminal
 
 HERE = Path(__file__).resolve().parent
 STAND_IN = HERE.parent / "hcs"
@@ -60,6 +63,11 @@ class Windows:
                         stream.close()
             process.wait(20)
 
+    def terminal(self, *arguments, program=("-m", "propolis")):
+        """A console of this Windows on a pseudo-terminal, with `propolis` on it; gone at the end of the context."""
+        command = windows.command("python", *program)
+        return Terminal(*map(str, arguments), environment=self.environment, program=command)
+
     def machines(self):
         """Directories of machines that are there."""
         return {path.name for path in (self.directory / "data" / "machines").glob("*")}
@@ -100,13 +108,9 @@ def rig(_session, tmp_path_factory):
 @pytest.fixture(scope="session")
 def _stand_in(rig):
     """The stand-in for HCS in System32, where Windows has the real one."""
-    if not (STAND_IN / "build.py").exists():
-        pytest.skip("tests/hcs is not there")
-    from hcs import build
-
     built = windows.CACHE / "stand-in"
     sources = [STAND_IN / "build.py", *sorted((STAND_IN / "src").iterdir())]
-    windows.made(built, "".join(path.read_text(encoding="utf-8") for path in sources), build.build_dll)
+    windows.made(built, "".join(path.read_text(encoding="utf-8") for path in sources), build_dll)
     target = windows.SYSTEM32 / "computecore.dll"
     shutil.copyfile(built / target.name, target)
     yield target
@@ -131,6 +135,41 @@ def hyperv(rig, _service):
     yield Windows(rig.directory, rig.environment | {"PROPOLIS_HCS_BRIDGE": str(_service.port)}, _service)
     assert _service.processes == ()
     assert rig.machines() == set()
+    assert list(_service.systems) == []
+    assert [grant for grant in _service.grants if _stands(*grant)] == []
+
+
+def _stands(machine, path):
+    """Whether a right of one machine is left; one on a file that is gone went with it."""
+    return machine != "*" and to_host(path, windows.PREFIX).exists()
+
+
+@pytest.fixture
+def computecore(_stand_in):
+    """Take computecore.dll out of System32, or put there one that lacks some exports; the usual one comes back."""
+
+    def replace(*, without=()):
+        _stand_in.unlink()
+        if without:
+            shutil.copyfile(build_dll(windows.CACHE / "stand-in", without=without), _stand_in)
+
+    yield replace
+    shutil.copyfile(windows.CACHE / "stand-in" / _stand_in.name, _stand_in)
+
+
+@pytest.fixture
+def agent_port(rig):
+    """Wait for the socket of a machine that is being started; its port."""
+    directory = rig.directory / "hvsockets"
+    before = set(directory.iterdir())
+
+    def wait(process):
+        while not (new := {path for path in directory.iterdir() if path.name[0] != "."} - before):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.005)
+        return int(new.pop().read_text())
+
+    return wait
 
 
 @pytest.fixture
@@ -149,6 +188,16 @@ def eventually():
 @pytest.fixture(scope="session")
 def busybox(busybox_image):
     """Reference of the busybox image as Windows has it."""
-    transport, _, place = busybox_image.partition(":")
+    return _there(busybox_image)
+
+
+@pytest.fixture(scope="session")
+def debian(debian_image):
+    """Reference of the Debian image as Windows has it."""
+    return _there(debian_image)
+
+
+def _there(reference):
+    transport, _, place = reference.partition(":")
     path, _, tag = place.rpartition(":")
     return f"{transport}:{windows.windows_path(Path(path))}:{tag}"

@@ -8,15 +8,32 @@ from collections.abc import Mapping
 from propolis.cli import streams
 
 if sys.platform == "win32":
-    from propolis.cli.terminal_windows import DETACHABLE, FORWARDED, RESIZED, open_signal_receiver, prepare, raw_mode
+    from propolis.cli.terminal_windows import (
+        DETACHABLE,
+        FORWARDED,
+        RESIZED,
+        is_terminal,
+        open_signal_receiver,
+        prepare,
+        raw_mode,
+    )
 else:
-    from propolis.cli.terminal_posix import DETACHABLE, FORWARDED, RESIZED, open_signal_receiver, prepare, raw_mode
+    from propolis.cli.terminal_posix import (
+        DETACHABLE,
+        FORWARDED,
+        RESIZED,
+        is_terminal,
+        open_signal_receiver,
+        prepare,
+        raw_mode,
+    )
 
 __all__ = [
     "DETACHABLE",
     "FORWARDED",
     "RESIZED",
     "environment",
+    "is_terminal",
     "open_signal_receiver",
     "ours",
     "prepare",

@@ -5,6 +5,7 @@ import sys
 assert sys.platform != "win32"
 
 import contextlib
+import os
 import signal
 import termios
 import tty
@@ -23,6 +24,11 @@ def open_signal_receiver(*numbers: int) -> AbstractContextManager[AsyncIterator[
     import anyio
 
     return anyio.open_signal_receiver(*map(signal.Signals, numbers))
+
+
+def is_terminal(descriptor: int) -> bool:
+    """Whether somebody can sit at it."""
+    return os.isatty(descriptor)
 
 
 def prepare() -> None:

@@ -65,6 +65,15 @@ def _leave_code_page(number: int) -> None:
         _ffi.set_console_output_code_page(number)
 
 
+def is_terminal(descriptor: int) -> bool:
+    """Whether somebody can sit at it: `os.isatty` takes NUL for a terminal, too."""
+    try:
+        _ffi.console_mode(msvcrt.get_osfhandle(descriptor))
+    except OSError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def raw_mode(descriptor: int) -> Iterator[None]:
     """Hand every key to the workload for as long as the context lasts; the console is restored afterwards.

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_what_is_redirected_is_read_as_it_is():
     ],
 )
 def test_keys_become_utf_8(monkeypatch, mode, units, expected):
-    """Wine has no console without a screen; what a console gives is put in its place."""
+    """Of characters that Wine gives as a real console does not; what a console gives is put in its place."""
     pieces = iter(units)
     monkeypatch.setattr(terminal_windows.msvcrt, "get_osfhandle", lambda descriptor: 7)
     monkeypatch.setattr(_ffi, "console_mode", lambda handle: mode)
@@ -81,3 +82,10 @@ def test_what_is_redirected_may_hold_any_character():
     program = "from propolis.cli import terminal; terminal.prepare(); print('ä☃😀\\udc80')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout.split() == ["ä☃😀\\udc80".encode()]
+
+
+def test_nobody_sits_at_nul(tmp_path):
+    with Path(os.devnull).open() as nul, (tmp_path / "file").open("w") as file:
+        assert os.isatty(nul.fileno())
+        assert not terminal_windows.is_terminal(nul.fileno())
+        assert not terminal_windows.is_terminal(file.fileno())

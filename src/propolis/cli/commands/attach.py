@@ -1,6 +1,5 @@
 """`propolis attach`: back to a machine that was left running; its workload gets this terminal."""
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -8,7 +7,7 @@ from functools import partial
 import anyio
 import click
 
-from propolis.cli import detach_keys
+from propolis.cli import detach_keys, streams, terminal
 from propolis.cli.foreground import Foreground, Opened
 from propolis.cli.render import Progress
 from propolis.errors import CommandNotFound, MachineError
@@ -34,7 +33,7 @@ async def _attach(name: str, keys: str, interactive: bool) -> int:
     async with connected(name) as machine:
         foreground = Foreground(
             Progress(),
-            tty=machine.process.tty and sys.stdin.isatty(),
+            tty=machine.process.tty and terminal.is_terminal(streams.STDIN),
             interactive=interactive,
             detach_keys=sequence,
             redraw=True,

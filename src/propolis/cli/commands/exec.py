@@ -1,6 +1,5 @@
 """`propolis exec`: one more process in a machine that runs, whoever owns it. Options are docker's."""
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,7 +8,7 @@ from typing import Any
 import anyio
 import click
 
-from propolis.cli import detach_keys, terminal
+from propolis.cli import detach_keys, streams, terminal
 from propolis.cli.commands.run import environment
 from propolis.cli.foreground import Foreground, Opened
 from propolis.cli.render import Progress
@@ -38,7 +37,7 @@ def command(machine: str, command: tuple[str, ...], **given: Any) -> int:
     Environment, working directory, user and rights are the workload's unless given.
     """
     interactive, tty = given["interactive"] and not given["detach"], given["tty"]
-    if interactive and tty and not sys.stdin.isatty():
+    if interactive and tty and not terminal.is_terminal(streams.STDIN):
         raise InvalidArgument("standard input is not a terminal", hint="leave out -t, or -i")
     options: ExecOptions = {
         "env": (terminal.environment() if tty else {}) | environment(given["env"]),

@@ -5,7 +5,6 @@ Options are docker's. Pipes are served by one process; a run that may be left al
 
 import math
 import os
-import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Any
 import anyio
 import click
 
-from propolis.cli import detach_keys, terminal
+from propolis.cli import detach_keys, streams, terminal
 from propolis.cli.foreground import Foreground, Opened
 from propolis.cli.render import Progress
 from propolis.errors import DeadlineExceeded, InvalidArgument
@@ -79,7 +78,7 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
     IMAGE is oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG], or just the path; a digest
     (@sha256:...) may stand for the tag.
     """
-    if given["interactive"] and given["tty"] and not given["detach"] and not sys.stdin.isatty():
+    if given["interactive"] and given["tty"] and not given["detach"] and not terminal.is_terminal(streams.STDIN):
         raise InvalidArgument("standard input is not a terminal", hint="leave out -t, or -i")
     spec = machine_spec(
         image,
