@@ -84,21 +84,17 @@ def test_a_single_file_is_shared_alone(hyperv, busybox, shared):
 
 
 def test_twenty_runs_in_a_row_leave_nothing(hyperv, busybox):
-    """In the tables of the service, as `hyperv` looks at its end; here in the process that made them."""
+    """In the tables of the service, as `hyperv` looks at its end, and in the ledger."""
     program = (
-        "import propolis, sys, threading\n"
-        "threads = set()\n"
+        "import propolis, sys\n"
         "for number in range(20):\n"
-        "    assert propolis.run(sys.argv[1], ['sh', '-c', f'exit {number}'], backend='hyperv').exit_code == number\n"
-        "    threads.add(threading.active_count())\n"
-        "print(len(threads))\n"
+        "    print(propolis.run(sys.argv[1], ['sh', '-c', f'exit {number}'], backend='hyperv').exit_code)\n"
     )
     done = hyperv.python("-c", program, busybox)
-    assert (done.returncode, done.stdout.split()) == (0, [b"1"]), done.stderr
+    assert (done.returncode, [int(code) for code in done.stdout.split()]) == (0, [*range(20)]), done.stderr
     assert list((hyperv.directory / "data" / "hyperv").glob("????????-*.json")) == []
 
 
-@pytest.mark.heavy
 def test_a_debian_is_run(hyperv, debian):
     script = ". /etc/os-release; echo $ID; dpkg --list | grep -c ^ii; su -s /bin/sh -c id nobody"
     done = hyperv.propolis(*RUN, debian, "sh", "-c", script, timeout=600)
