@@ -1,8 +1,8 @@
-"""`make bench-windows`: where a start over the Hyper-V backend spends its time, beside the QEMU backend in the same run.
+"""`make bench-windows`: where a start over the Hyper-V backend spends its time, beside the QEMU backend's.
 
-HCS is the stand-in (tests/hcs), so its calls cost what ours cost to make and QEMU to start, not what Windows takes: what
-is measured is our own share. On Linux, with the stand-in as a library; and, where `make test-windows` has made one, in
-Windows' Python under Wine, with the stand-in as a DLL. Medians, in turn; read them with the load in mind.
+HCS is the stand-in (tests/hcs), so what its calls take is our share and QEMU's start, not what Windows takes. On Linux,
+with the stand-in as a library; and, where `make test-windows` has made one, in Windows' Python under Wine, with the
+stand-in as a DLL. Medians; the backends are run in turn; read them with the load in mind.
 """
 
 import contextlib
@@ -92,10 +92,13 @@ def table(heading: str, command: list[str], environment: dict[str, str], backend
     print(f"\n{heading}; ms, medians of {ROUNDS}, load {os.getloadavg()[0]:.1f}")
     print(f"{'':<58}" + "".join(f"{backend:>9}" for backend in backends))
     for step in dict.fromkeys(name for backend in backends for name in taken[backend][0]):
-        found = [[run[step] for run in taken[backend] if step in run] for backend in backends]
-        print(
-            f"{step:<58}" + "".join(f"{1000 * statistics.median(each):9.1f}" if each else f"{'':9}" for each in found)
-        )
+        print(f"{step:<58}" + "".join(median([run.get(step) for run in taken[backend]]) for backend in backends))
+
+
+def median(seconds: list[float | None]) -> str:
+    """In ms; nothing for a step that a backend does not have."""
+    found = [each for each in seconds if each is not None]
+    return f"{1000 * statistics.median(found):9.1f}" if found else f"{'':9}"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import anyio
 
 from propolis.hypervisor import registry
 from propolis.hypervisor.hyperv import document, requests
+from propolis.hypervisor.hyperv.access import Access
 from propolis.hypervisor.hyperv.backend import HypervBackend
 from propolis.machine.launch import launch
 from propolis.machine.options import machine_spec
@@ -83,7 +84,7 @@ def watch(clock: Clock) -> None:
     """Time what the backend does in its start."""
     document.build = clock.timed(document.build, lambda *_: "boot: document")
     requests.perform = clock.timed(requests.perform, lambda _core, call, *_: f"boot: {call}" if call in CALLS else None)
-    HypervBackend._make_ready = clock.timed(HypervBackend._make_ready, lambda *_: "boot: files and orphans looked at")
+    Access.grant = clock.timed(Access.grant, lambda *_: "boot: rights on files granted")
 
 
 def use_stand_in(directory: Path) -> None:
