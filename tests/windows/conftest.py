@@ -22,6 +22,8 @@ from terminals import Terminal
 HERE = Path(__file__).resolve().parent
 STAND_IN = HERE.parent / "hcs"
 _PATIENCE = 180
+_END_PATIENCE = 60
+"""Seconds for what follows a process' end, through Wine's server and the bridge, on a host that is busy."""
 _POLL = 0.05
 
 
@@ -61,7 +63,7 @@ class Windows:
                 if stream is not None:
                     with contextlib.suppress(OSError):
                         stream.close()
-            process.wait(20)
+            process.wait(_END_PATIENCE)
 
     def terminal(self, *arguments, program=("-m", "propolis")):
         """A console of this Windows on a pseudo-terminal, with `propolis` on it; gone at the end of the context."""
@@ -176,7 +178,7 @@ def agent_port(rig):
 def eventually():
     """Wait for a condition that another process brings about."""
 
-    def wait(condition, seconds=20):
+    def wait(condition, seconds=_END_PATIENCE):
         until = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < until, "it did not come about"

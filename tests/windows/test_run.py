@@ -50,7 +50,7 @@ def test_a_process_that_is_killed_takes_its_machine_with_it(hyperv, busybox, eve
         assert process.stdout.readline() == b"up\n"
         assert hyperv.bridge.processes
         process.kill()
-        process.wait(20)
+        process.wait(60)
         eventually(lambda: not hyperv.bridge.processes)
     assert len(hyperv.machines()) == 1
     done = hyperv.propolis(*RUN, busybox, "true")
