@@ -102,11 +102,20 @@ static bool describe(const char *name, struct disk *disk)
     unsigned channel, target;
     if (strlen(name) >= sizeof disk->name)
         return false;
-    snprintf(link, sizeof link, BLOCK "/%s/device", name); /* partitions have none */
-    if (realpath(link, real) == NULL)
+    /* .../0:0:0:0/block/sda, of which one call tells; partitions are further down */
+    snprintf(link, sizeof link, BLOCK "/%s", name);
+    ssize_t length = readlink(link, real, sizeof real - 1);
+    real[length > 0 ? length : 0] = '\0';
+    char *end = real;
+    for (char *at = real; (at = strstr(at, "/block/")) != NULL; at++)
+        end = at;
+    if (strncmp(end, "/block/", 7) != 0 || strcmp(end + 7, name) != 0)
         return false;
+    *end = '\0';
     strcpy(disk->name, name);
-    const char *base = strrchr(real, '/') + 1;
+    char *base = strrchr(real, '/');
+    if (base++ == NULL)
+        return false;
     disk->scsi = sscanf(base, "%u:%u:%u:%u", &disk->host, &channel, &target, &disk->lun) == 4;
     if (disk->scsi) {
         disk->lun &= 0x3fff; /* from 256 on the kernel shows the flat addressing bit */
@@ -116,8 +125,9 @@ static bool describe(const char *name, struct disk *disk)
     if (strncmp(base, "virtio", 6) != 0)
         return false;
     /* .../0000:00:03.0/virtio1: the directory above has a fixed width, so text order is bus order */
-    real[base - 1 - real] = '\0';
-    snprintf(disk->address, sizeof disk->address, "%.95s", strrchr(real, '/') + 1);
+    base[-1] = '\0';
+    const char *above = strrchr(real, '/');
+    snprintf(disk->address, sizeof disk->address, "%.95s", above != NULL ? above + 1 : real);
     return opens(name);
 }
 

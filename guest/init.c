@@ -34,10 +34,12 @@ static int count_layers(void)
 {
     static const char option[] = "propolis.layers=";
     char line[4096];
-    FILE *file = fopen("/proc/cmdline", "re");
-    if (file == NULL || fgets(line, sizeof line, file) == NULL)
+    int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
+    if (length < 0)
         die_errno("cannot read the kernel's command line");
-    fclose(file);
+    close(fd);
+    line[length] = '\0';
     char *rest = NULL;
     for (char *word = strtok_r(line, " \n", &rest); word != NULL; word = strtok_r(NULL, " \n", &rest)) {
         if (strncmp(word, option, strlen(option)) != 0)

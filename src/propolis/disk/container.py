@@ -1,4 +1,7 @@
-"""The container around a disk's bytes, chosen by its format when writing and by its bytes when reading."""
+"""The container around a disk's bytes, chosen by its format when writing and by its bytes when reading.
+
+VHDX is imported where it is met: most starts have no such disk.
+"""
 
 import contextlib
 from pathlib import Path
@@ -6,8 +9,6 @@ from pathlib import Path
 from propolis.disk import c_vhdx, vhd
 from propolis.disk.base import DiskReader, DiskWriter
 from propolis.disk.raw import RawReader, RawWriter
-from propolis.disk.vhdx import VhdxWriter, rounded
-from propolis.disk.vhdx_reader import VhdxReader
 from propolis.spec import DiskFormat
 
 
@@ -16,6 +17,8 @@ def create(descriptor: int, disk_format: DiskFormat) -> DiskWriter:
     if disk_format is DiskFormat.VHD:
         return vhd.VhdWriter(descriptor)
     if disk_format is DiskFormat.VHDX:
+        from propolis.disk.vhdx import VhdxWriter
+
         return VhdxWriter(descriptor)
     return RawWriter(descriptor)
 
@@ -29,6 +32,8 @@ def open_disk(path: Path) -> DiskReader:
     """
     found = format_of(path)
     if found is DiskFormat.VHDX:
+        from propolis.disk.vhdx_reader import VhdxReader
+
         return VhdxReader(path)
     return RawReader(path, vhd.disk_size(path) if found is DiskFormat.VHD else None)
 
@@ -47,7 +52,11 @@ def format_of(path: Path) -> DiskFormat:
 
 def size_in(disk_format: DiskFormat, size: int) -> int:
     """Bytes that a disk of `size` bytes has in that container, where it may be a little larger."""
-    return rounded(size) if disk_format is DiskFormat.VHDX else size
+    if disk_format is not DiskFormat.VHDX:
+        return size
+    from propolis.disk.vhdx import rounded
+
+    return rounded(size)
 
 
 def faults(path: Path) -> list[str]:
@@ -59,6 +68,8 @@ def faults(path: Path) -> list[str]:
     """
     found = format_of(path)
     if found is DiskFormat.VHDX:
+        from propolis.disk.vhdx_reader import VhdxReader
+
         with contextlib.closing(VhdxReader(path)) as reader:
             return reader.faults()
     return vhd.faults(path) if found is DiskFormat.VHD else []

@@ -13,7 +13,7 @@ from propolis.errors import DigestMismatch, ImageInvalid, ImageNotFound, Invalid
 from propolis.image import digest as digests
 from propolis.image.compression import MAGIC_LENGTH, Compression, sniff
 from propolis.image.document import MAX_DOCUMENT, Fields, load
-from propolis.image.files import TarFiles, read_all
+from propolis.image.files import read_all
 from propolis.image.manifest import (
     DOCKER_LAYER,
     MAX_LAYERS,
@@ -24,6 +24,7 @@ from propolis.image.manifest import (
 )
 from propolis.image.selection import fits, mismatch
 from propolis.image.source import Found
+from propolis.image.tar_files import TarFiles
 from propolis.spec import Architecture
 
 _SUFFIX = {Compression.NONE: "", Compression.GZIP: ".gzip", Compression.ZSTD: ".zstd"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from propolis.errors import ImageInvalid
 from propolis.image import reference as references
-from propolis.image.files import DirectoryFiles, TarFiles
+from propolis.image.files import DirectoryFiles
 from propolis.image.layout import LayoutSource
 from propolis.image.reference import Reference, Transport
 from propolis.image.source import Image, ImageSource
@@ -48,6 +48,8 @@ def probe(path: Path) -> Transport | None:
         return Transport.OCI
     if not path.is_file():
         return None
+    from propolis.image.tar_files import TarFiles
+
     files = TarFiles(path)
     if "index.json" in files and "oci-layout" in files:
         return Transport.OCI_ARCHIVE
@@ -60,12 +62,13 @@ def probe(path: Path) -> Transport | None:
 
 
 def _source(reference: Reference, store: BlobStore) -> ImageSource:
-    match reference.transport:
-        case Transport.OCI:
-            return LayoutSource(DirectoryFiles(reference.path), store)
-        case Transport.OCI_ARCHIVE:
-            return LayoutSource(TarFiles(reference.path), store)
-        case Transport.DOCKER_ARCHIVE:
-            from propolis.image.docker_archive import DockerArchiveSource
+    if reference.transport is Transport.OCI:
+        return LayoutSource(DirectoryFiles(reference.path), store)
+    from propolis.image.tar_files import TarFiles
 
-            return DockerArchiveSource(TarFiles(reference.path))
+    files = TarFiles(reference.path)
+    if reference.transport is Transport.OCI_ARCHIVE:
+        return LayoutSource(files, store)
+    from propolis.image.docker_archive import DockerArchiveSource
+
+    return DockerArchiveSource(files)

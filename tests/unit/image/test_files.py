@@ -6,7 +6,8 @@ import tarfile
 import pytest
 
 from propolis.errors import ImageError, ImageInvalid, ImageNotFound
-from propolis.image.files import DirectoryFiles, TarFiles, read_all
+from propolis.image.files import DirectoryFiles, read_all
+from propolis.image.tar_files import TarFiles
 
 
 def write_tar(path, items):

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -15,9 +16,11 @@ from propolis.errors import BackendError, BackendUnavailable
 from propolis.host.sockets import channel, stream
 from propolis.hypervisor.base import Availability, Capabilities
 from propolis.hypervisor.qemu import argv, probe
-from propolis.hypervisor.qemu.monitor import Monitor
 from propolis.hypervisor.qemu.process import VMMProcess
 from propolis.spec import Architecture, InitConfig, VMConfig
+
+if TYPE_CHECKING:
+    from propolis.hypervisor.qemu.monitor import Monitor
 
 _SECTOR = 512
 _START_TIMEOUT = 20.0
@@ -77,7 +80,7 @@ class QemuBackend:
             near.enter_context(qmp)
             near.enter_context(agent)
             # before QEMU runs: a cancellation while this waits would lose hold of it
-            monitor, agent_channel = Monitor(await stream(qmp)), await channel(agent)
+            monitor_stream, agent_channel = await stream(qmp), await channel(agent)
             wiring = argv.Wiring(qmp=qmp_far.fileno(), agent=agent_far.fileno())
             arguments = argv.build(
                 program,
@@ -92,6 +95,9 @@ class QemuBackend:
             except OSError as error:
                 raise BackendError(f"QEMU could not be started: {error.strerror}") from error
             near.pop_all()
+        from propolis.hypervisor.qemu.monitor import Monitor  # while QEMU comes up
+
+        monitor = Monitor(monitor_stream)
         handle = QemuHandle(config.id, process, monitor, agent_channel)
         try:
             with anyio.fail_after(_START_TIMEOUT):
@@ -108,7 +114,7 @@ class QemuBackend:
 class QemuHandle:
     """See `hypervisor.base.VMHandle`."""
 
-    def __init__(self, machine_id: str, process: VMMProcess, monitor: Monitor, channel: ByteChannel) -> None:
+    def __init__(self, machine_id: str, process: VMMProcess, monitor: "Monitor", channel: ByteChannel) -> None:
         self._id = machine_id
         self._process = process
         self._monitor = monitor

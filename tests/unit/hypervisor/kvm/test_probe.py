@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from propolis.hypervisor.kvm import _ffi, probe
+from propolis.hypervisor.kvm import _ffi, probe, trial
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from propolis.hypervisor.kvm import _ffi, probe
     ],
 )
 def test_the_verdict_follows_how_guest_code_ended_and_how_fast(exit_reason, seconds, usable, words):
-    verdict = probe._judge(exit_reason, seconds)
+    verdict = trial._judge(exit_reason, seconds)
     assert (verdict.usable, words in verdict.reason) == (usable, True)
     assert verdict.usable or verdict.remedy
 
@@ -38,7 +38,7 @@ def test_a_remembered_verdict_is_used_only_for_this_boot(monkeypatch, tmp_path):
     device = tmp_path / "device"
     device.touch()
     ran = []
-    monkeypatch.setattr(probe, "_run_guest_code", lambda _kvm: ran.append(1) or probe._unusable("tried"))
+    monkeypatch.setattr(trial, "run_guest_code", lambda _kvm: ran.append(1) or probe.unusable("tried"))
     monkeypatch.setattr(probe.system, "boot_id", lambda: "first")
     assert [probe.probe(tmp_path, device).reason, probe.probe(tmp_path, device).reason, len(ran)] == [
         "tried",
