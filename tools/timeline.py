@@ -30,7 +30,7 @@ async def main():
     imported = time.time() - begin
     async with launch(machine_spec(sys.argv[1], ["echo", "x"]), told) as launched:
         greeted = time.time() - begin
-        process = await launched.agent.start()
+        process = await launched.agent.start(input=False)
         await process.stdout.receive()
         output = time.time() - begin
         await process.wait()

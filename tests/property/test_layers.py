@@ -6,7 +6,7 @@ import tarfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from propolis.image.compression import CHUNK
+from propolis.image.decompression import CHUNK
 from propolis.image.layers import unpack
 from propolis.image.tar import TarReader
 from propolis.testing.images import describe_layer

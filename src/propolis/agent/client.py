@@ -108,10 +108,10 @@ class AgentClient:
         await self._ready()
         return await self._open(*self.session.exec(process, WINDOW), input)
 
-    async def start(self) -> GuestProcess:
-        """Start the machine's own process, the one of `/.propolis_init.json`; once per boot. Raises as `exec`."""
+    async def start(self, *, input: bool = True) -> GuestProcess:
+        """Start the machine's own process, the one of `/.propolis_init.json`; once per boot. As `exec` otherwise."""
         await self._ready()
-        return await self._open(*self.session.start(WINDOW))
+        return await self._open(*self.session.start(WINDOW), input)
 
     async def _open(self, stream: int, request: bytes, input: bool = True) -> GuestProcess:
         process = self._streams[stream] = GuestProcess(self, stream)

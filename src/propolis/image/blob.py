@@ -9,7 +9,8 @@ from typing import BinaryIO
 
 from propolis.errors import DigestMismatch, ImageError, ImageInvalid
 from propolis.image import digest as digests
-from propolis.image.compression import CHUNK, MAGIC_LENGTH, sniff
+from propolis.image.compression import MAGIC_LENGTH, sniff
+from propolis.image.decompression import CHUNK
 from propolis.image.digest import Hash
 from propolis.image.manifest import Layer
 from propolis.progress import Reporter

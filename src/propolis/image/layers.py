@@ -18,7 +18,8 @@ from propolis.image import digest as digests
 from propolis.image import tar
 from propolis.image.ahead import Ahead
 from propolis.image.blob import STEP, MeteredBlob, digested, drained
-from propolis.image.compression import MAGIC_LENGTH, Compression, chunks, sniff
+from propolis.image.compression import MAGIC_LENGTH, Compression, sniff
+from propolis.image.decompression import chunks
 from propolis.image.manifest import Layer, layer_type
 from propolis.progress import Reporter, Silent
 from propolis.tree import Entry, Kind, TreeSink

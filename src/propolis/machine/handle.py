@@ -63,7 +63,7 @@ async def arun(
     spec = machine_spec(image, command, **options)
     with ungrouped(), _deadline(timeout, "the machine was ended"):
         async with launch(spec, reporter or Silent()) as launched:
-            return await _collect(await launched.agent.start(), input)
+            return await _collect(await launched.agent.start(input=input is not None), input)
 
 
 class AsyncMachine:
@@ -102,8 +102,7 @@ class AsyncMachine:
         spec = machine_spec(image, command, **options)
         with ungrouped():
             async with launch(spec, reporter or Silent()) as launched, anyio.create_task_group() as tasks:
-                main = await launched.agent.start()
-                await main.stdin.aclose()
+                main = await launched.agent.start(input=False)
                 broadcast = Broadcast(main)
                 launched.control.programs.update(broadcast.programs())
                 machine = cls(launched, main, broadcast)

@@ -70,9 +70,7 @@ class Owner:
             waiting = anyio.CancelScope()
             tasks.start_soon(self._wait_for_hangup, waiting, scope)
             async with launch(self._spec, self._reporter) as self.launched:
-                main = await self.launched.agent.start()
-                if not self._interactive:
-                    await main.stdin.aclose()
+                main = await self.launched.agent.start(input=self._interactive)
                 broadcast = Broadcast(main, awaited=True)
                 self.launched.control.programs.update(broadcast.programs())
                 waiting.cancel()

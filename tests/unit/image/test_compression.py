@@ -4,8 +4,9 @@ import zlib
 
 import pytest
 
-from propolis.image import compression
-from propolis.image.compression import CHUNK, Compression, chunks, sniff
+from propolis.image import decompression
+from propolis.image.compression import Compression, sniff
+from propolis.image.decompression import CHUNK, chunks
 
 try:
     from compression import zstd
@@ -34,7 +35,7 @@ def whole(blob, kind):
 @pytest.fixture(params=["isal", "zlib"])
 def gzip_decoder(request, monkeypatch):
     if request.param == "zlib":
-        monkeypatch.setattr(compression, "_decompressobj", zlib.decompressobj)
+        monkeypatch.setattr(decompression, "_decompressobj", zlib.decompressobj)
 
 
 GZIPS = {

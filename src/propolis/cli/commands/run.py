@@ -120,7 +120,7 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
             )
         )
     progress = Progress(quiet=given["quiet"])
-    machine = _Machine(spec, progress)
+    machine = _Machine(spec, progress, interactive=given["interactive"])
     foreground = Foreground(progress, tty=given["tty"], interactive=given["interactive"])
     try:
         with ungrouped():
@@ -201,8 +201,8 @@ async def _within(seconds: float | None, foreground: Foreground, machine: "_Mach
 class _Machine:
     """A machine in this process."""
 
-    def __init__(self, spec: MachineSpec, progress: Progress) -> None:
-        self._spec, self._progress = spec, progress
+    def __init__(self, spec: MachineSpec, progress: Progress, *, interactive: bool) -> None:
+        self._spec, self._progress, self._interactive = spec, progress, interactive
         self.stamps: Mapping[str, int] = {}
         """When the guest came to where, in ms of its own clock; empty until it answered."""
 
@@ -211,4 +211,4 @@ class _Machine:
         """The machine's workload; at the end the machine is gone."""
         async with launch(self._spec, self._progress) as launched:
             self.stamps = launched.hello.stamps
-            yield Opened(await launched.agent.start())
+            yield Opened(await launched.agent.start(input=self._interactive))
