@@ -1,4 +1,4 @@
-"""How a blob is compressed, told by its first bytes. What decodes it is `decompression`, which most starts do not need."""
+"""How a blob is compressed, told by its first bytes. `decompression` decodes it, which most starts do not need."""
 
 from enum import StrEnum
 
