@@ -30,6 +30,7 @@ TEST_PACKAGES = RUN_PACKAGES | {
     "cpio": "/usr/bin/cpio",
     "cryptsetup-bin": "/sbin/veritysetup",
     "diod": "/usr/sbin/diod",
+    "docker-registry": "/usr/bin/docker-registry",
     "e2fsprogs": "/sbin/e2fsck",
     "erofs-utils": "/usr/bin/mkfs.erofs",
     "gcc": "/usr/bin/gcc",

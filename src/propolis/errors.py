@@ -9,7 +9,10 @@ what to do next. `exit_code` is what the command line exits with (docker's conve
     │   ├── ImageNotFound                   nothing there, or nothing by that name: check the reference
     │   ├── ImageInvalid                    the image's bytes break the specification: get another copy
     │   │   └── DigestMismatch              bytes differ from the digest that names them
-    │   └── PlatformMismatch                the image is for another architecture or system
+    │   ├── PlatformMismatch                the image is for another architecture or system
+    │   └── RegistryError                   a registry refused or broke; the message has its own words
+    │       ├── AccessDenied                log in, or ask for access
+    │       └── RegistryUnreachable         no connection, or it went silent: check network, proxy and CA; try again
     ├── DiskError                      125  a disk cannot be made or read
     │   ├── DiskDamaged                     the file is not what was written; `path` names it
     │   ├── LayerUnsupported                the layer holds something a disk of ours cannot carry
@@ -80,6 +83,18 @@ class DigestMismatch(ImageInvalid):
 
 class PlatformMismatch(ImageError):
     """The image is for another architecture or operating system."""
+
+
+class RegistryError(ImageError):
+    """A registry refused or broke."""
+
+
+class AccessDenied(RegistryError):
+    """The registry, or this host's configuration, does not let us have the image."""
+
+
+class RegistryUnreachable(RegistryError):
+    """There is no connection to the registry, or none that can be trusted, or it went silent."""
 
 
 class DiskError(PropolisError):

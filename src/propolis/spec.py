@@ -25,6 +25,16 @@ class DiskFormat(StrEnum):
     VHDX = "vhdx"
 
 
+class PullPolicy(StrEnum):
+    """When a registry is asked for an image."""
+
+    ALWAYS = "always"
+    """Whatever is here already: a tag may name something else by now."""
+    MISSING = "missing"
+    """What the tag named last time will do, if it is here."""
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
     """One disk file as a backend attaches it."""
@@ -261,3 +271,4 @@ class MachineSpec:
     confinement: Confinement = field(default_factory=Confinement)
     groups: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
+    pull: PullPolicy = PullPolicy.MISSING

@@ -27,6 +27,7 @@ COMMANDS = {
     "exec": "run one more process in a machine",
     "logs": "what a machine's workload has printed",
     "ps": "list the machines that run",
+    "pull": "fetch an image, so that it runs without the network",
     "run": "run an image as a microVM",
     "stop": "end machines",
 }

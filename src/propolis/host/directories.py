@@ -1,7 +1,7 @@
 """Where propolis keeps its files on this host.
 
-`PROPOLIS_CACHE` (what can be made again: blobs, layer disks, kernels) and `PROPOLIS_DATA` (machines and their records)
-override the system's conventions.
+`PROPOLIS_CACHE` (what can be made again: blobs, layer disks, kernels), `PROPOLIS_DATA` (machines and their records) and
+`PROPOLIS_CONFIG` (what the user writes) override the system's conventions.
 """
 
 import os
@@ -18,6 +18,11 @@ def cache_directory() -> Path:
 def data_directory() -> Path:
     """Machines and their records. Not created here."""
     return _chosen("PROPOLIS_DATA") or platformdirs.user_data_path("propolis", appauthor=False)
+
+
+def configuration_directory() -> Path:
+    """What the user writes. Never created by us."""
+    return _chosen("PROPOLIS_CONFIG") or platformdirs.user_config_path("propolis", appauthor=False)
 
 
 def _chosen(variable: str) -> Path | None:

@@ -6,7 +6,7 @@ full names are taken from there or from containerd's `io.containerd.image.name`,
 
 from typing import BinaryIO
 
-from propolis.errors import DigestMismatch, ImageInvalid, ImageNotFound, InvalidArgument
+from propolis.errors import ImageInvalid, ImageNotFound, InvalidArgument
 from propolis.image import digest as digests
 from propolis.image.document import MAX_DOCUMENT, Fields
 from propolis.image.files import Files, read_all
@@ -83,18 +83,9 @@ class LayoutSource:
 
     def _document(self, descriptor: Descriptor) -> bytes:
         """A manifest, index or config, from the store or from here; verified either way."""
-        what = f"blob {digests.short(descriptor.digest)} in {self._files.where}"
-        if descriptor.size > MAX_DOCUMENT:
-            raise ImageInvalid(f"{what} is declared with {descriptor.size} bytes; at most {MAX_DOCUMENT} are accepted")
-        data = self._store.read(descriptor.digest, MAX_DOCUMENT)
-        if data is None:
-            data = read_all(self._files, _blob_name(descriptor.digest), MAX_DOCUMENT)
-            if not digests.matches(data, descriptor.digest):
-                raise DigestMismatch(f"{what} is not what its digest names", hint="get another copy of the image")
-            self._store.add(descriptor.digest, len(data), (data,))
-        if len(data) != descriptor.size:
-            raise ImageInvalid(f"{what} has {len(data)} bytes, but its descriptor says {descriptor.size}")
-        return data
+        return self._store.document(
+            descriptor, self._files.where, lambda: read_all(self._files, _blob_name(descriptor.digest), MAX_DOCUMENT)
+        )
 
 
 def _blob_name(digest: str) -> str:

@@ -26,7 +26,7 @@ DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
-_SCHEMA_1 = (
+SCHEMA_1_TYPES = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
@@ -219,7 +219,7 @@ def pair_layers(manifest: Manifest, config: Config, what: str) -> tuple[Layer, .
 
 def _check_kind(fields: Fields, what: str, types: tuple[str, ...], foreign: tuple[str, ...]) -> None:
     media_type = fields.text("mediaType", types[0])
-    if media_type in _SCHEMA_1 or "fsLayers" in fields:
+    if media_type in SCHEMA_1_TYPES or "fsLayers" in fields:
         raise ImageInvalid(
             f"{what} is in docker's schema 1, which is obsolete", hint="convert it: skopeo copy --format v2s2 ..."
         )

@@ -12,21 +12,24 @@ from propolis.image.layout import LayoutSource
 from propolis.image.reference import Reference, Transport
 from propolis.image.source import Image, ImageSource
 from propolis.image.store import BlobStore
-from propolis.spec import Architecture
+from propolis.spec import Architecture, PullPolicy
 
 
-def open_image(reference: str, architecture: Architecture, store: BlobStore) -> Image:
-    """The image that `reference` names, for linux on `architecture`. No layer is read.
+def open_image(
+    reference: str, architecture: Architecture, store: BlobStore, pull: PullPolicy = PullPolicy.MISSING
+) -> Image:
+    """The image that `reference` names, for linux on `architecture`. No layer is read. `pull` is for registries.
 
     Raises:
         InvalidArgument: the reference is no reference, or fits several images.
         ImageNotFound: nothing at that place, or nothing by that name.
         PlatformMismatch: it is not for this architecture; the message says what for.
         ImageInvalid: the documents break the specification or their digests.
+        RegistryError: a registry cannot be reached, refuses, or is broken.
         StorageFull, DiskError: the store cannot be written to.
     """
     parsed = references.parse(reference, probe)
-    source = _source(parsed, store)
+    source = _source(parsed, store, pull)
     found = source.find(parsed.name, parsed.digest, architecture)
     return Image(
         reference=str(parsed),
@@ -61,7 +64,11 @@ def probe(path: Path) -> Transport | None:
     )
 
 
-def _source(reference: Reference, store: BlobStore) -> ImageSource:
+def _source(reference: Reference, store: BlobStore, pull: PullPolicy) -> ImageSource:
+    if reference.path is None:
+        from propolis.image.registry.source import RegistrySource
+
+        return RegistrySource(store, pull)
     if reference.transport is Transport.OCI:
         return LayoutSource(DirectoryFiles(reference.path), store)
     from propolis.image.tar_files import TarFiles

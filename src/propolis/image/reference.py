@@ -1,8 +1,9 @@
-"""What a user writes to name an image: a place on this host and, inside it, a tag, a name or a digest.
+"""What a user writes to name an image: a place on this host and what is inside it, or the name of one in a registry.
 
 Pure: whether a bare path exists is asked of the caller's `probe`. Transports are spelled as in
 containers-transports(5): `oci:PATH[:NAME]`, `oci-archive:PATH[:NAME]`, `docker-archive:PATH[:NAME:TAG]`, where the path
-ends at the first colon; in place of a name, or after it, `@sha256:...` picks by digest. Registries are not known yet.
+ends at the first colon; in place of a name, or after it, `@sha256:...` picks by digest; `docker://NAME`. What is
+written without a transport is a path if something lies there, and else the name of an image in a registry.
 """
 
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from propolis.errors import ImageNotFound, InvalidArgument
 from propolis.image.digest import is_digest
+from propolis.image.registry.name import is_qualified, parse_name
 
 
 class Transport(StrEnum):
@@ -21,14 +23,18 @@ class Transport(StrEnum):
     OCI = "oci"
     OCI_ARCHIVE = "oci-archive"
     DOCKER_ARCHIVE = "docker-archive"
+    DOCKER = "docker"
+    """Not on the host: in a registry."""
 
 
 Probe = Callable[[Path], Transport | None]
 """Tells how an image lies at an existing path; None where there is nothing. Raises for what cannot be an image."""
 
 _MAX_TEXT = 8192
+_REGISTRY = "docker://"
+_PLACES = (Transport.OCI, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
-_FOREIGN = ("docker:", "docker-daemon:", "containers-storage:", "dir:", "ostree:", "sif:", "tarball:")
+_FOREIGN = ("docker-daemon:", "containers-storage:", "dir:", "ostree:", "sif:", "tarball:")
 _DIGEST_HINT = "a digest is @sha256: and 64 lower-case hex digits"
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -38,15 +44,18 @@ class Reference:
     """One image at one place. With neither `name` nor `digest`: the only image there."""
 
     transport: Transport
-    path: Path
+    path: Path | None
+    """None for what is in a registry."""
     name: str = ""
-    """A tag, or a full name with its tag."""
+    """A tag, or a full name with its tag; for a registry as it was written, so that short names can be told."""
     digest: str = ""
 
     def __str__(self) -> str:
         """As `parse` takes it."""
-        name = f":{self.name}" if self.name else ""
         digest = f"@{self.digest}" if self.digest else ""
+        if self.path is None:
+            return f"{_REGISTRY if is_qualified(self.name) else ''}{self.name}{digest}"
+        name = f":{self.name}" if self.name else ""
         return f"{self.transport}:{self.path}{name}{digest}"
 
 
@@ -63,7 +72,9 @@ def parse(text: str, probe: Probe) -> Reference:
         raise InvalidArgument(
             f"images cannot be read from {text.partition(':')[0]}: yet, as in {text[:200]!r}", hint=_copy_hint(text)
         )
-    for transport in Transport:
+    if text.startswith(_REGISTRY):
+        return _in_registry(str(parse_name(text.removeprefix(_REGISTRY))))
+    for transport in _PLACES:
         if text.startswith(f"{transport}:"):
             return _explicit(transport, text)
     for path, rest in _splits(text):
@@ -75,10 +86,19 @@ def parse(text: str, probe: Probe) -> Reference:
         raise ImageNotFound(
             f"there is no image at {text[:200]}", hint="check the path; an image is an OCI layout or a tar"
         )
-    raise ImageNotFound(
-        f"there is no file or directory {text[:200]!r}, and images are not fetched from registries yet",
-        hint=_copy_hint(f"docker://{text}"),
-    )
+    try:
+        parsed = parse_name(text)
+    except InvalidArgument as error:
+        error.hint = "; ".join(
+            part for part in (error.hint, "there is no file or directory of that name either") if part
+        )
+        raise
+    return _in_registry(str(parsed) if is_qualified(text) else text)
+
+
+def _in_registry(text: str) -> Reference:
+    name, _, digest = text.partition("@")
+    return Reference(transport=Transport.DOCKER, path=None, name=name, digest=digest)
 
 
 def _explicit(transport: Transport, text: str) -> Reference:

@@ -1,6 +1,7 @@
 """What an image is to the rest of the program, and what a place that holds images must offer.
 
-Vocabulary of this room: no I/O. Implementations are `layout` and `docker_archive`; `opening` picks one.
+Vocabulary of this room: no I/O. Implementations are `layout`, `docker_archive` and `registry.source`; `opening`
+picks one.
 """
 
 from dataclasses import dataclass, field

@@ -4,18 +4,23 @@
 verified and flushed, so what has the name is whole; several processes may add the same blob at once. Knows nothing of
 what the blobs hold.
 
-What goes in: manifests and configs of local images. Their layers do not: a local layer is read in place, verified in
-the pass that makes its disk (`layers.unpack`), and not needed again once that disk is cached by diff_id. A hard link in
-place of a copy is no way out, because its other name can be written to.
+What goes in: manifests and configs. Layers do not: a local one is read in place, one from a registry as it comes,
+verified in the pass that makes its disk (`layers.unpack`), and not needed again once that disk is cached by diff_id. A
+hard link in place of a copy is no way out, because its other name can be written to. What an interrupted pull got of a
+layer stays as a partial blob until the next one.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from propolis.errors import DigestMismatch, DiskError
+from propolis.errors import DigestMismatch, DiskError, ImageInvalid
 from propolis.host.files import stage, sweep
 from propolis.image import digest as digests
+from propolis.image import partial
+from propolis.image.document import MAX_DOCUMENT
+from propolis.image.manifest import Descriptor
+from propolis.image.partial import PartialBlob
 
 
 class BlobStore:
@@ -50,6 +55,40 @@ class BlobStore:
         path.unlink(missing_ok=True)
         return None
 
+    def document(self, descriptor: Descriptor, where: str, fetch: Callable[[], bytes]) -> bytes:
+        """A manifest, index or config: from here, or else by `fetch` from `where` and then kept; verified either way.
+
+        Raises:
+            DigestMismatch, ImageInvalid: it is not what its descriptor says.
+            StorageFull, DiskError: as `read` and `add`.
+            Whatever `fetch` raises.
+        """
+        what = f"blob {digests.short(descriptor.digest)} in {where}"
+        if descriptor.size > MAX_DOCUMENT:
+            raise ImageInvalid(f"{what} is declared with {descriptor.size} bytes; at most {MAX_DOCUMENT} are accepted")
+        data = self.read(descriptor.digest, MAX_DOCUMENT)
+        if data is None:
+            data = fetch()
+            if not digests.matches(data, descriptor.digest):
+                raise DigestMismatch(f"{what} is not what its digest names", hint="get another copy of the image")
+            self.add(descriptor.digest, len(data), (data,))
+        if len(data) != descriptor.size:
+            raise ImageInvalid(f"{what} has {len(data)} bytes, but its descriptor says {descriptor.size}")
+        return data
+
+    def partial(self, digest: str) -> PartialBlob | None:
+        """What there is of a blob that was not fetched whole, to be added to; None while somebody else does.
+
+        Raises:
+            StorageFull, DiskError: the directory cannot be written to.
+        """
+        return PartialBlob.open(self.path(digest))
+
+    @property
+    def tags(self) -> Path:
+        """Where it is kept what tags name (`tags.TagRecords`)."""
+        return self._directory / "tags"
+
     def add(self, digest: str, size: int, pieces: Iterable[bytes]) -> Path:
         """Write a blob of exactly `size` bytes, verifying it on the way; an existing one is kept and `pieces` not read.
 
@@ -61,6 +100,7 @@ class BlobStore:
         if path.exists():
             return path
         sweep(path.parent)
+        partial.sweep(path.parent)
         hashed = hashlib.new(path.parent.name)
         left = size
         with stage(path) as staged, open(staged.descriptor, "wb", buffering=0, closefd=False) as file:
@@ -80,7 +120,8 @@ class BlobStore:
         return path
 
     def sweep(self) -> int:
-        """Remove what writers that were killed left behind; returns how many files."""
+        """Remove what writers that were killed left behind, and partial blobs that are old; returns how many files."""
         if not self._directory.is_dir():
             return 0
-        return sum(sweep(directory) for directory in self._directory.iterdir() if directory.is_dir())
+        directories = [directory for directory in self._directory.iterdir() if directory.is_dir()]
+        return sum(sweep(directory) + partial.sweep(directory) for directory in directories)

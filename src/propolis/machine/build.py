@@ -122,10 +122,12 @@ def _format(target: Path, chosen: DiskFormat | str | None, is_directory: bool) -
     return wanted
 
 
-def _check_target(source: Path, target: Path, is_directory: bool) -> None:
+def _check_target(source: Path | None, target: Path, is_directory: bool) -> None:
     """Refuse to overwrite what must not be, before any work."""
     if not is_directory and target.exists() and not target.is_file():
         raise InvalidArgument(f"{target} is there and is no file", hint="name another, or remove it")
+    if source is None:
+        return
     if source.is_file() and target.is_file() and target.samefile(source):
         raise InvalidArgument(f"{target} would replace its own source", hint="name another file")
     if source.is_dir() and target.resolve().is_relative_to(source.resolve()):

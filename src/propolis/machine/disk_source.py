@@ -31,7 +31,7 @@ from propolis.spec import Architecture, DiskFormat
 from propolis.tree import TreeSink
 
 _TAR, _ROOTFS = "tar:", "rootfs:"
-_IMAGES = ("oci:", "oci-archive:", "docker-archive:")
+_IMAGES = ("oci:", "oci-archive:", "docker-archive:", "docker://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +69,8 @@ def contents(source: str, flatten: bool, reporter: Reporter) -> Iterator[Sequenc
         yield [_merged(source, image, reporter)] if flatten else _layers(image, reporter)
 
 
-def path_of(source: str) -> Path:
-    """Where a source lies on this host.
+def path_of(source: str) -> Path | None:
+    """Where a source lies on this host; None for what is in a registry.
 
     Raises:
         InvalidArgument, ImageNotFound: as `contents`.

@@ -14,7 +14,7 @@ from propolis.host import system
 from propolis.machine import confinement
 from propolis.machine.mounts import volumes
 from propolis.machine.sizes import parse_size
-from propolis.spec import Confinement, MachineSpec, Mount
+from propolis.spec import Confinement, MachineSpec, Mount, PullPolicy
 
 LEAST_MEMORY = 128 << 20
 """A distribution kernel with its initramfs does not come up in less."""
@@ -72,6 +72,8 @@ class MachineOptions(TypedDict, total=False):
     """Give the workload a process namespace of its own: it does not see the agent."""
     dns: Sequence[str]
     """Addresses for /etc/resolv.conf, if the image has none."""
+    pull: PullPolicy | str
+    """When a registry is asked for the image: always, missing (by default) or never."""
 
 
 class ExecOptions(TypedDict, total=False):
@@ -128,7 +130,19 @@ def machine_spec(image: str, command: Sequence[str] | None = None, **options: Un
         confinement=_confinement(options),
         groups=tuple(_argument(group) for group in options.get("groups", ())),
         dns=_addresses(options.get("dns", ())),
+        pull=pull_policy(options.get("pull", PullPolicy.MISSING)),
     )
+
+
+def pull_policy(given: PullPolicy | str) -> PullPolicy:
+    """Check when a registry is to be asked.
+
+    Raises:
+        InvalidArgument: it is none of the policies.
+    """
+    if given not in list(PullPolicy):
+        raise InvalidArgument(f"{given[:40]!r} is no pull policy", hint=f"choose {', '.join(PullPolicy)}")
+    return PullPolicy(given)
 
 
 def _confinement(options: MachineOptions) -> Confinement:

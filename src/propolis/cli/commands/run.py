@@ -69,14 +69,17 @@ from propolis.spec import MachineSpec, Mount
 @click.option("--kernel", metavar="FILE", help="Boot this kernel.")
 @click.option("--initrd", metavar="FILE", help="Unpack this cpio archive before ours (with --kernel).")
 @click.option("--backend", metavar="NAME", help="Run with this hypervisor backend.")
+@click.option(
+    "--pull", metavar="always|missing|never", default="missing", help="When to ask a registry. [default: missing]"
+)
 @click.option("--rm", is_flag=True, help="Accepted for docker's sake: machines are always removed when they end.")
 @click.option("--timing", is_flag=True, help="Tell at the end how long each step took.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no notices.")
 def command(image: str, command: tuple[str, ...], **given: Any) -> int:
     """Run IMAGE as a microVM, with COMMAND in place of the image's own.
 
-    IMAGE is oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG], or just the path; a digest
-    (@sha256:...) may stand for the tag.
+    IMAGE is a name in a registry ([HOST/]NAME[:TAG]), oci:DIR[:TAG], oci-archive:FILE[:TAG],
+    docker-archive:FILE[:NAME:TAG], or just the path; a digest (@sha256:...) may stand for the tag.
     """
     if given["interactive"] and given["tty"] and not given["detach"] and not terminal.is_terminal(streams.STDIN):
         raise InvalidArgument("standard input is not a terminal", hint="leave out -t, or -i")
@@ -100,6 +103,7 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
         volumes=_mounts(given),
         groups=given["group_add"],
         dns=given["dns"],
+        pull=given["pull"],
     )
     rows, columns = terminal.ours()
     spec = replace(spec, rows=rows, columns=columns)

@@ -1,0 +1,220 @@
+"""Images in registries as a source like any other.
+
+What has been fetched before, and the pull policy allows, comes from the store without a connection, and without loading
+what connections take.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from propolis.errors import (
+    DigestMismatch,
+    ImageError,
+    ImageNotFound,
+    PlatformMismatch,
+    RegistryError,
+)
+from propolis.image import digest as digests
+from propolis.image.document import MAX_DOCUMENT
+from propolis.image.manifest import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    OCI_MANIFEST,
+    SCHEMA_1_TYPES,
+    Descriptor,
+    Layer,
+    media_type_of,
+    pair_layers,
+)
+from propolis.image.registry.name import ImageName, is_qualified, parse_name
+from propolis.image.registry.retry import Patience
+from propolis.image.selection import Selected, select
+from propolis.image.source import Found
+from propolis.image.store import BlobStore
+from propolis.image.tags import TagRecords
+from propolis.spec import Architecture, PullPolicy
+
+if TYPE_CHECKING:
+    from propolis.image.registry.client import RegistryClient
+    from propolis.image.registry.configuration import Configuration
+
+
+class _Absent(Exception):
+    """A document is not in the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Top:
+    """The manifest or index that a name leads to."""
+
+    descriptor: Descriptor
+    read: Callable[[Descriptor], bytes]
+
+
+class RegistrySource:
+    """All registries that can be reached; for one image. Documents are kept in `store`."""
+
+    def __init__(
+        self, store: BlobStore, pull: PullPolicy = PullPolicy.MISSING, patience: Patience | None = None
+    ) -> None:
+        """Nothing is read or connected yet."""
+        self._store = store
+        self._tags = TagRecords(store.tags)
+        self._pull = pull
+        self._patience = patience or Patience()
+        self._read: Configuration | None = None
+        self._name: ImageName | None = None
+        self._resolved = ""
+        """What the tag was found to name."""
+        self._clients: list[RegistryClient] = []
+
+    def find(self, name: str, digest: str, architecture: Architecture) -> Found:
+        """See `ImageSource.find`.
+
+        Raises besides:
+            AccessDenied, RegistryUnreachable, RegistryError: as their names say.
+            InvalidArgument: configuration of this host cannot be used.
+        """
+        text = f"{name}@{digest}" if digest else name
+        # a name in full needs no configuration as long as nothing is fetched
+        candidates = (parse_name(text),) if is_qualified(text) else self._configuration.candidates(text)
+        if self._pull is not PullPolicy.ALWAYS:
+            for candidate in candidates:
+                found = self._kept(candidate, architecture)
+                if found is not None:
+                    return found
+        if self._pull is PullPolicy.NEVER:
+            raise ImageNotFound(
+                f"{text} is not on this host, and is not to be fetched", hint="leave out --pull never, or pull it first"
+            )
+        faults: list[ImageError] = []
+        for candidate in candidates:
+            try:
+                return self._fetched(candidate, architecture)
+            except (ImageNotFound, RegistryError) as error:
+                faults.append(error)
+        raise _last(faults, f"there is no file or directory {text[:60]!r} either" if not is_qualified(text) else "")
+
+    def open_layer(self, layer: Layer) -> BinaryIO:
+        """See `ImageSource.open_layer`; what is read comes from the network as it is read."""
+        assert self._name is not None
+        if self._pull is PullPolicy.NEVER:
+            raise ImageNotFound(
+                f"{layer} of {self._name} is not on this host, and is not to be fetched",
+                hint="leave out --pull never, or pull it first",
+            )
+        from propolis.image.registry.transfer import Download
+
+        if not self._clients:
+            self._clients = list(self._origins(self._name))
+        partial_blob = self._store.partial(layer.digest)
+        return cast(BinaryIO, Download(self._clients, layer, partial_blob, self._patience))
+
+    @property
+    def _configuration(self) -> "Configuration":
+        if self._read is None:
+            from propolis.image.registry.files import read_configuration
+
+            self._read = read_configuration()
+        return self._read
+
+    def _origins(self, name: ImageName) -> "Iterator[RegistryClient]":
+        """Clients for the places that may have it, made as they are needed."""
+        from propolis.image.registry.client import RegistryClient
+        from propolis.image.registry.credentials import find_credentials
+
+        for origin in self._configuration.origins(name):
+            yield RegistryClient(origin, partial(find_credentials, origin.domain, origin.repository), self._patience)
+
+    def _kept(self, name: ImageName, architecture: Architecture) -> Found | None:
+        """The image as it was last time; None where one of its documents is not here."""
+        digest = name.digest or self._tags.digest(str(name))
+        data = self._store.read(digest, MAX_DOCUMENT) if digest else None
+        if digest is None or data is None:
+            return None
+
+        def absent() -> bytes:
+            raise _Absent
+
+        top = _Top(
+            descriptor=_descriptor(data, digest, "", name),
+            read=lambda descriptor: self._store.document(descriptor, "the store", absent),
+        )
+        try:
+            return self._chosen(name, top, architecture)
+        except _Absent:
+            return None
+
+    def _fetched(self, name: ImageName, architecture: Architecture) -> Found:
+        faults: list[ImageError] = []
+        clients = self._origins(name)
+        for client in clients:
+            try:
+                found = self._chosen(name, self._top(client, name), architecture)
+            except PlatformMismatch:
+                raise
+            except ImageError as error:  # a mirror may be behind, or broken
+                faults.append(error)
+                continue
+            self._clients = [client, *clients]
+            if name.tag and not name.digest:
+                self._tags.keep(str(name), self._resolved)
+            return found
+        raise _last(faults, "")
+
+    def _top(self, client: "RegistryClient", name: ImageName) -> _Top:
+        digest, media_type = name.digest, ""
+        known = self._tags.digest(str(name))
+        if not digest and known is not None and client.digest_of(name.tag) == known:
+            digest = known  # a request that does not count where downloads are counted
+        data = self._store.read(digest, MAX_DOCUMENT) if digest else None
+        if data is None:
+            document = client.manifest(name.target)
+            data, media_type = document.data, document.media_type
+            expected = name.digest or document.digest
+            digest = expected or digests.of(data)
+            if not digests.matches(data, digest):
+                raise DigestMismatch(
+                    f"{client.origin} answers with a manifest that is not {digests.short(digest)}",
+                    hint="the registry, or something on the way to it, is broken",
+                )
+        descriptor = _descriptor(data, digest, media_type, name)
+        self._store.add(digest, len(data), (data,))
+        self._resolved = digest
+        return _Top(descriptor=descriptor, read=lambda inner: self._document(client, inner))
+
+    def _document(self, client: "RegistryClient", descriptor: Descriptor) -> bytes:
+        def fetch() -> bytes:
+            if descriptor.media_type in (*INDEX_TYPES, *MANIFEST_TYPES):
+                return client.manifest(descriptor.digest).data
+            return client.small_blob(descriptor.digest)
+
+        return self._store.document(descriptor, str(client.origin), fetch)
+
+    def _chosen(self, name: ImageName, top: _Top, architecture: Architecture) -> Found:
+        selected: Selected = select((top.descriptor,), architecture, top.read, str(name))
+        what = f"manifest {digests.short(selected.descriptor.digest)}"
+        self._name = name
+        return Found(
+            digest=selected.descriptor.digest,
+            config=selected.config,
+            layers=pair_layers(selected.manifest, selected.config, what),
+        )
+
+
+def _descriptor(data: bytes, digest: str, media_type: str, name: ImageName) -> Descriptor:
+    """What describes the document that a name leads to: nobody else does. Its own word counts before the registry's."""
+    told = media_type_of(data, f"the manifest of {name}") or media_type
+    if told in SCHEMA_1_TYPES or not told:
+        told = OCI_MANIFEST  # whose parser says what it is instead
+    return Descriptor(media_type=told, digest=digest, size=len(data))
+
+
+def _last(faults: list[ImageError], hint: str) -> ImageError:
+    """The last fault, with those before it in its hint."""
+    last = faults[-1]
+    told = [last.hint, *(f"before that: {fault}" for fault in faults[:-1][:3]), hint]
+    last.hint = "; ".join(text for text in told if text)
+    return last

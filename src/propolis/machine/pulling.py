@@ -1,0 +1,38 @@
+"""An image made ready to run: fetched, verified, its disks cached. What `launch` does before there is a machine."""
+
+from propolis.disk.cache import LayerCache
+from propolis.host.directories import cache_directory
+from propolis.hypervisor import registry
+from propolis.image.opening import open_image
+from propolis.image.source import Image
+from propolis.image.store import BlobStore
+from propolis.machine.conversion import layer_disks
+from propolis.machine.options import pull_policy
+from propolis.progress import Reporter, Silent
+from propolis.spec import PullPolicy
+
+
+def pull(
+    image: str,
+    *,
+    policy: PullPolicy | str = PullPolicy.ALWAYS,
+    backend: str | None = None,
+    reporter: Reporter | None = None,
+) -> Image:
+    """Fetch `image`, so that machines of `backend` (by default the usual one) start from the cache alone.
+
+    Raises:
+        InvalidArgument: the reference or the policy is none.
+        ImageError: it is not there, not for this host, or broken; RegistryError among them.
+        DiskError: its disks cannot be made.
+        BackendUnavailable: no backend, so nobody knows which disks are needed.
+    """
+    reporter = reporter or Silent()
+    chosen, _ = registry.choose(backend)
+    cache = cache_directory()
+    reporter.begin("open image")
+    architecture = chosen.capabilities.architectures[0]
+    opened = open_image(image, architecture, BlobStore(cache / "blobs"), pull_policy(policy))
+    reporter.end("open image")
+    layer_disks(opened, LayerCache(cache / "layers"), chosen.capabilities.disk_formats[0], reporter)
+    return opened
