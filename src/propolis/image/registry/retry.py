@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from propolis.errors import RegistryError
@@ -87,6 +86,8 @@ def retry_after(text: str | None, now: datetime | None = None) -> float | None:
         return None
     if text.strip().isascii() and text.strip().isdigit():
         return float(min(int(text), 1 << 31))
+    from email.utils import parsedate_to_datetime  # a quarter of all that this module would load
+
     try:
         until = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
