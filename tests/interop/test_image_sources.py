@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from propolis.errors import ImageNotFound
+from propolis.errors import InvalidArgument
 from propolis.image.layers import unpack
 from propolis.image.opening import open_image
 from propolis.image.store import BlobStore
@@ -110,11 +110,11 @@ def test_skopeo_reads_what_write_layout_makes(tmp_path):
     assert (tmp_path / "bundle/rootfs/a").read_bytes() == b"b"
 
 
-def test_the_hint_for_a_bare_name_is_a_command_that_skopeo_understands(base, tmp_path):
-    with pytest.raises(ImageNotFound) as caught:
-        opened("no-such-image:1", tmp_path)
+def test_the_hint_for_a_transport_of_others_is_a_command_that_skopeo_understands(base, tmp_path):
+    with pytest.raises(InvalidArgument) as caught:
+        opened("dir:some/place", tmp_path)
     command = caught.value.hint.partition("skopeo copy ")[2].partition(";")[0]
-    assert command == "docker://no-such-image:1 oci:DIR:TAG"
+    assert command == "dir:some/place oci:DIR:TAG"
     run("skopeo", "copy", "--insecure-policy", f"oci:{base}:latest", "oci:DIR:TAG", cwd=tmp_path)
     assert tree_of(opened(f"oci:{tmp_path}/DIR:TAG", tmp_path)) == tree_of(opened(f"{base}:latest", tmp_path))
 

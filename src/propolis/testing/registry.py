@@ -55,7 +55,7 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Goes wrong with answers to requests of which `METHOD PATH` matches `request`."""
+    """Goes wrong with answers to requests of which `METHOD PATH` matches `request`, once they are authorized."""
 
     kind: FaultKind
     request: str = ""
@@ -231,15 +231,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._note()
+        for_token = urlsplit(self.path).path == "/token"
+        if not for_token and not self._is_allowed():
+            self._refuse()
+            return
         fault = self._registry.take_fault(f"{self.command} {self.path}")
         if fault is not None and fault.kind is FaultKind.STATUS:
             self._send(fault.status, fault.body, "application/json", fault.headers)
         elif fault is not None and fault.kind is FaultKind.DROP:
             self.close_connection = True
-        elif urlsplit(self.path).path == "/token":
+        elif for_token:
             self._token(self._user(), fault)
-        elif not self._is_allowed():
-            self._refuse()
         elif self.path == "/v2/":
             self._send(200, b"{}", "application/json", {}, fault)
         else:

@@ -57,10 +57,28 @@ def test_its_text_parses_to_itself():
     assert parse(str(reference), nothing) == reference
 
 
-def test_a_bare_name_says_how_to_get_a_local_image():
-    with pytest.raises(ImageNotFound, match="registries") as caught:
-        parse("alpine:3.20", nothing)
-    assert "skopeo copy docker://alpine:3.20 oci:" in caught.value.hint
+@pytest.mark.parametrize(
+    ("text", "name", "digest", "shown"),
+    [
+        ("alpine", "alpine", "", "alpine"),
+        ("alpine:3.20", "alpine:3.20", "", "alpine:3.20"),
+        ("docker:27", "docker:27", "", "docker:27"),
+        ("docker://alpine", "docker.io/library/alpine:latest", "", "docker://docker.io/library/alpine:latest"),
+        ("localhost:5000/x", "localhost:5000/x:latest", "", "docker://localhost:5000/x:latest"),
+        (f"a.b/x:v@{DIGEST}", "a.b/x:v", DIGEST, f"docker://a.b/x:v@{DIGEST}"),
+        (f"x@{DIGEST}", "x", DIGEST, f"x@{DIGEST}"),
+    ],
+)
+def test_where_nothing_lies_a_name_is_one_in_a_registry(text, name, digest, shown):
+    found = parse(text, nothing)
+    assert (found.transport, found.path, found.name, found.digest) == (Transport.DOCKER, None, name, digest)
+    assert str(found) == shown
+    assert parse(shown, nothing) == found
+
+
+def test_a_path_that_exists_comes_before_a_registry():
+    assert parts("alpine", lambda path: Transport.OCI if path == Path("alpine") else None)[0] == "oci"
+    assert parse("docker://alpine", lambda path: Transport.OCI).path is None
 
 
 @pytest.mark.parametrize("text", ["./missing", "/missing:tag", "C:\\missing"])
@@ -77,7 +95,12 @@ def test_a_missing_path_is_not_taken_for_a_registry_name(text):
         "oci::tag",
         "a\0b",
         "x" * 9000,
-        "docker://alpine",
+        "docker://",
+        "docker://Alpine",
+        "docker:///alpine",
+        "docker-daemon:alpine:latest",
+        "no such thing",
+        "Dir",
         "oci:dir:two words",
         "oci:dir@sha256:short",
         "oci:d:@0",

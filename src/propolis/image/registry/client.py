@@ -131,15 +131,16 @@ class RegistryClient:
         return httpx.URL(f"{self._scheme_of(domain)}://{domain}/v2/{self.origin.repository}/{path}")
 
     def _scheme_of(self, domain: str) -> str:
-        """Https. A registry on this host may do without, as docker has it; so may one that is marked as insecure."""
+        """TLS, but a registry on this host may do without, as docker has it; so may one that is marked as insecure."""
+        if not self._exchange.is_loopback and not self.origin.insecure:
+            return "https"
         with self._lock:
             if not self._scheme:
-                self._scheme = "https"
-                if (self._exchange.is_loopback and self._exchange.answers(httpx.URL(f"http://{domain}/v2/"))) or (
-                    self.origin.insecure and not self._exchange.answers(httpx.URL(f"https://{domain}/v2/"))
-                ):
-                    self._scheme = "http"
-            return self._scheme
+                # what is on this host seldom has TLS; elsewhere nothing is said in the clear if it can be helped
+                order = ("http", "https") if self._exchange.is_loopback else ("https", "http")
+                found = (name for name in order if self._exchange.answers(httpx.URL(f"{name}://{domain}/v2/")))
+                self._scheme = next(found, "")
+            return self._scheme or "https"
 
     def _fault(self, answer: Answer, shown: str) -> Exception:
         """What an answer that is no success means."""

@@ -204,18 +204,17 @@ def _run(command: list[str], given: bytes, timeout: float, name: str) -> tuple[i
     reader = threading.Thread(target=read, name="propolis-credential-helper", daemon=True)
     reader.start()
     reader.join(timeout)
-    late = reader.is_alive() or len(answer) > _MAX_ANSWER
-    if late:
-        process.kill()
     try:
-        status = process.wait(timeout if not late else 5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        late, status = True, 1
-    if late:
+        if reader.is_alive() or len(answer) > _MAX_ANSWER:
+            raise TimeoutError
+        status = process.wait(timeout)
+    except (TimeoutError, subprocess.TimeoutExpired):
         raise AccessDenied(
             f"docker-credential-{name} did not answer within {timeout:g} s, or with more than 1 MiB",
             hint="see whether it waits for you, or log in again",
-        )
-    output.close()
+        ) from None
+    finally:
+        process.kill()
+        process.wait()
+        output.close()
     return status, bytes(answer)

@@ -9,9 +9,12 @@ import ipaddress
 import re
 import ssl
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies
 
 import httpx
 
@@ -26,6 +29,10 @@ _MAX_CONNECTIONS = 16
 _QUICK_ATTEMPTS = 2
 """Where nothing answers at all, there is little hope."""
 _AGENT = "propolis"
+_LOCATION = "propolis.location"
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_PROXIES = ("http", "https", "all")
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 
 
@@ -90,20 +97,17 @@ class Exchange:
         direct = ["localhost", "127.0.0.1", "[::1]"]
         if self.is_loopback:
             direct.append(f"[{host}]" if ":" in host else host)
-        try:
-            self._client = httpx.Client(
-                verify=tls.context(domain, insecure=insecure),
-                timeout=httpx.Timeout(patience.read, connect=patience.connect, pool=None),
-                limits=httpx.Limits(max_connections=_MAX_CONNECTIONS),
-                headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"},
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                mounts={f"all://{name}": None for name in direct},
-            )
-        except (ValueError, httpx.InvalidURL) as error:  # the library's words may hold the proxy's password
-            raise InvalidArgument(
-                "the environment names a proxy that cannot be used",
-                hint="HTTPS_PROXY and its kind are like http://proxy.example.org:3128 or socks5h://HOST:PORT",
-            ) from error
+        _check_proxies()
+        self._client = httpx.Client(
+            verify=tls.context(domain, insecure=insecure),
+            timeout=httpx.Timeout(patience.read, connect=patience.connect, pool=None),
+            limits=httpx.Limits(max_connections=_MAX_CONNECTIONS),
+            headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            event_hooks={"response": [_take_location]},
+            mounts={f"all://{name}": None for name in direct},
+        )
+        weakref.finalize(self, self._client.close)  # sources have no end of their own
 
     @contextlib.contextmanager
     def send(
@@ -118,7 +122,7 @@ class Exchange:
         headers = dict(headers)
         for _ in range(_MAX_REDIRECTS):
             with self._answered(method, url, headers, form) as response:
-                location = response.headers.get("location")
+                location = response.extensions.get(_LOCATION)
                 if form is not None or response.status_code not in _REDIRECTS or not location:
                     yield Answer(response.status_code, response.headers, response.url, response, self.patience)
                     return
@@ -156,21 +160,51 @@ class Exchange:
             RegistryError: it may not lead there.
         """
         try:
-            target = base.join(text).copy_with(username=None, password=None, fragment=None)
-            host = target.host
+            # what has a scheme or a host of its own is not completed: joining is generous with broken ones
+            absolute = text if _ABSOLUTE.match(text) else urljoin(str(base), text)
+            absolute = f"{base.scheme}:{text}" if text.startswith("//") else absolute
+            parts = urlsplit(absolute)
+            if parts.scheme not in ("http", "https"):
+                raise _misled(base, f"an address of the scheme {parts.scheme[:20]!r}")
+            if not parts.hostname or parts.port == 0:
+                raise ValueError
+            target = httpx.URL(absolute).copy_with(username=None, password=None, fragment=None)
         except (httpx.InvalidURL, ValueError, TypeError):
             raise _misled(base, "what is no address") from None
-        if target.scheme not in ("http", "https") or not host:
-            raise _misled(base, f"the scheme {target.scheme[:20]!r}")
         if target.scheme == "http" and (base.scheme == "https" or not self._allows_plain):
             raise _misled(base, "plain http")
-        if is_internal(host) and not self.is_loopback:
-            raise _misled(base, f"{host}, which is this host's own")
+        if is_internal(target.host) and not self.is_loopback:
+            raise _misled(base, f"{target.host}, which is this host's own")
         return target
 
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
+
+
+def _take_location(response: httpx.Response) -> None:
+    """Put aside where a redirect leads: the library would look at it, followed or not, and fail at broken ones."""
+    location = response.headers.pop("location", None)
+    if location is not None:
+        response.extensions[_LOCATION] = location
+
+
+def _check_proxies() -> None:
+    """See that the proxies of the environment are addresses, before the library meets them; never show them."""
+    for name, text in getproxies().items():
+        if name not in _PROXIES or not text:
+            continue
+        try:
+            parts = urlsplit(text if "://" in text else f"http://{text}")
+            is_fine = parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
+            httpx.URL(text)
+        except (ValueError, httpx.InvalidURL):
+            is_fine = False
+        if not is_fine:
+            raise InvalidArgument(
+                f"{name.upper()}_PROXY names a proxy that cannot be used",
+                hint="it is like http://proxy.example.org:3128 or socks5h://HOST:PORT",
+            )
 
 
 def is_loopback(host: str) -> bool:

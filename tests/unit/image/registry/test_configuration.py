@@ -86,7 +86,7 @@ def test_wildcards_stand_for_subdomains():
 
 def test_a_blocked_registry_is_blocked_below_its_prefix_only():
     configuration = read('[[registry]]\nprefix = "docker.io/evil"\nblocked = true\n')
-    with pytest.raises(AccessDenied, match="docker.io/evil/x is blocked"):
+    with pytest.raises(AccessDenied, match=r"docker\.io/evil/x is blocked"):
         configuration.origins(parse_name("evil/x"))
     assert origins(configuration, "evil2/x") == [("docker.io/evil2/x", False)]
 

@@ -106,7 +106,9 @@ def test_what_breaks_the_grammar_is_refused_with_its_reason(text, words):
         parse_name(text)
 
 
-@pytest.mark.parametrize(("domain", "host"), [("a.b", "a.b"), ("a.b:1", "a.b"), ("[::1]", "::1"), ("[::1]:5000", "::1")])
+@pytest.mark.parametrize(
+    ("domain", "host"), [("a.b", "a.b"), ("a.b:1", "a.b"), ("[::1]", "::1"), ("[::1]:5000", "::1")]
+)
 def test_hosts_of_domains(domain, host):
     assert host_of(domain) == host
 

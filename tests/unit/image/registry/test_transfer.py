@@ -1,0 +1,196 @@
+import hashlib
+import os
+
+import pytest
+
+from propolis.errors import DigestMismatch, ImageInvalid, ImageNotFound, RegistryError, RegistryUnreachable, StorageFull
+from propolis.image.manifest import OCI_LAYER, Layer
+from propolis.image.registry.client import RegistryClient
+from propolis.image.registry.configuration import Origin
+from propolis.image.registry.transfer import Download
+from propolis.testing.registry import Fault, FaultKind, Registry
+
+DATA = os.urandom(1_000_000)
+DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+
+
+def layer(size=1_000_000):
+    return Layer(digest=DIGEST, size=size, media_type=OCI_LAYER, diff_id=DIGEST)
+
+
+@pytest.fixture
+def registry():
+    with Registry() as registry:
+        registry.put_blob(DATA)
+        yield registry
+
+
+@pytest.fixture
+def download(registry, patience, store):
+    """Start one, from this registry or others, into the store's partial blob."""
+
+    def start(*registries, what=None, keep=True):
+        clients = [
+            RegistryClient(Origin(domain=found.address, repository="app"), lambda: None, patience)
+            for found in registries or (registry,)
+        ]
+        what = what or layer()
+        return Download(clients, what, store.partial(what.digest) if keep else None, patience)
+
+    return start
+
+
+def read(blob, limit=1 << 30):
+    found = bytearray()
+    buffer = bytearray(100_000)
+    while len(found) < limit and (count := blob.readinto(buffer)):
+        found += buffer[:count]
+    return bytes(found)
+
+
+def ranges(registry):
+    return [request.headers.get("range") for request in registry.requests if "/blobs/" in request.path]
+
+
+def left_over(store):
+    return sorted(path.name for path in store.path(DIGEST).parent.glob("*"))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_blob_comes_as_it_is_and_leaves_nothing(registry, download, store, keep):
+    with download(keep=keep) as blob:
+        assert read(blob) == DATA
+    assert ranges(registry) == [None]
+    assert left_over(store) == []
+
+
+@pytest.mark.parametrize("kind", [FaultKind.CUT, FaultKind.STALL, FaultKind.DRIP])
+def test_it_goes_on_where_it_broke_off(registry, download, kind, slept):
+    registry.arm(Fault(kind=kind, request="/blobs/", after=300_000, times=3))
+    with download() as blob:
+        assert read(blob) == DATA
+    begun = [int(text.removeprefix("bytes=").partition("-")[0]) for text in ranges(registry)[1:]]
+    if kind is not FaultKind.DRIP:
+        assert begun == [300_000, 600_000, 900_000]
+    assert len(slept) == 3
+    assert registry.requests[-1].headers["if-range"] == f'"{DIGEST}"'
+
+
+def test_it_goes_on_in_the_next_run(registry, download, store):
+    with download() as blob:
+        read(blob, 400_000)
+    assert left_over(store) == [f".partial-{DIGEST[7:]}"]
+    kept = (store.path(DIGEST).parent / f".partial-{DIGEST[7:]}").stat().st_size
+    assert 400_000 <= kept < len(DATA)
+    with download() as blob:
+        assert read(blob) == DATA
+    assert ranges(registry)[1] == f"bytes={kept}-{len(DATA) - 1}"
+    assert left_over(store) == []
+
+
+def test_what_is_there_whole_is_not_fetched_again(registry, download, store):
+    partial = store.partial(DIGEST)
+    partial.append(DATA)
+    partial.close()
+    with download() as blob:
+        assert read(blob) == DATA
+    assert registry.requests == []
+
+
+@pytest.mark.parametrize("left", [b"wrong" * 1000, DATA[:-1] + b"\0"])
+def test_what_does_not_fit_is_thrown_away(registry, download, store, left):
+    partial = store.partial(DIGEST)
+    partial.append(left)
+    partial.close()
+    with download() as blob, pytest.raises(DigestMismatch, match="an interrupted pull") as caught:
+        read(blob)
+    assert "try again" in caught.value.hint
+    with download() as blob:
+        assert read(blob) == DATA
+
+
+def test_two_at_once_both_get_it_and_one_keeps_it(registry, download):
+    with download() as first, download() as second:
+        read(first, 100_000)
+        assert read(second) == DATA
+    with download() as third:
+        assert read(third) == DATA
+
+
+def test_a_server_without_ranges_is_skipped_through(registry, download):
+    registry.arm(Fault(kind=FaultKind.CUT, request="/blobs/", after=500_000))
+    registry.arm(Fault(kind=FaultKind.NO_RANGES, request="/blobs/"))
+    with download() as blob:
+        assert read(blob) == DATA
+
+
+def test_another_part_than_asked_for_is_refused(registry, download):
+    registry.arm(Fault(kind=FaultKind.CUT, request="/blobs/", after=500_000))
+    wrong = {"Content-Range": f"bytes 0-9/{len(DATA)}"}
+    registry.arm(Fault(kind=FaultKind.STATUS, request="/blobs/", status=206, body=DATA[:10], headers=wrong))
+    with download() as blob, pytest.raises(RegistryError, match="another part"):
+        read(blob)
+
+
+@pytest.mark.parametrize("size", [len(DATA) - 1, len(DATA) + 1, 0, 1 << 40])
+def test_a_size_that_lies_is_found_out_before_the_body(registry, download, size):
+    with download(what=layer(size=size)) as blob:
+        if size:
+            with pytest.raises(ImageInvalid, match=f"is not {size} bytes long"):
+                read(blob)
+        else:
+            assert read(blob) == b"", "which the layer's digest does not name; unpacking says so"
+
+
+def test_an_answer_that_never_ends_is_left(registry, download):
+    registry.arm(Fault(kind=FaultKind.ENDLESS, request="/blobs/"))
+    with download() as blob, pytest.raises(ImageInvalid, match="is not 1000000 bytes long"):
+        read(blob)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "attempts"),
+    [
+        (Fault(kind=FaultKind.CUT, after=100, times=0), RegistryUnreachable, 5),
+        (Fault(kind=FaultKind.DROP, request="/blobs/", times=0), RegistryUnreachable, 5),
+        (Fault(kind=FaultKind.STATUS, status=503, times=0), RegistryError, 5),
+        (Fault(kind=FaultKind.STATUS, status=404, times=0), ImageNotFound, 1),
+    ],
+)
+def test_attempts_that_bring_nothing_are_counted(registry, download, fault, kind, attempts):
+    registry.arm(fault)
+    with download() as blob, pytest.raises(kind):
+        read(blob)
+    assert registry.count("/blobs/") == attempts
+
+
+def test_attempts_that_bring_something_are_not(registry, download):
+    registry.arm(Fault(kind=FaultKind.CUT, after=70_000, times=0))
+    with download() as blob:
+        assert read(blob) == DATA
+    assert registry.count("/blobs/") == 15
+
+
+@pytest.mark.parametrize("after", [0, 400_000])
+def test_another_registry_takes_over_where_one_fails(registry, download, after):
+    with Registry() as mirror:
+        mirror.put_blob(DATA)
+        mirror.arm(Fault(kind=FaultKind.CUT, request="/blobs/", after=after))
+        mirror.arm(Fault(kind=FaultKind.STATUS, request="/blobs/", status=404, times=0))
+        with download(mirror, registry) as blob:
+            assert read(blob) == DATA
+    assert ranges(registry) == [f"bytes={after}-{len(DATA) - 1}" if after else None]
+
+
+def test_a_full_disk_is_told(registry, download, monkeypatch):
+    import errno
+
+    from propolis.image import partial
+
+    def full(descriptor, data):
+        raise OSError(errno.ENOSPC, "no space")
+
+    with download() as blob:
+        monkeypatch.setattr(partial.os, "write", full)
+        with pytest.raises(StorageFull):
+            read(blob)
