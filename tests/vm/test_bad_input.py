@@ -142,7 +142,17 @@ def test_what_is_no_image_is_called_so(refused, tmp_path, make):
 
 
 @pytest.mark.parametrize(
-    "reference", ["", "alpine", "docker.io/library/alpine:3", "oci:", "oci:/nowhere:x", ":", "@sha256:"]
+    "reference",
+    [
+        "",
+        "127.0.0.1:1/alpine",
+        "registry.invalid/library/alpine:3",
+        "Alpine",
+        "oci:",
+        "oci:/nowhere:x",
+        ":",
+        "@sha256:",
+    ],
 )
 def test_a_reference_that_leads_nowhere_says_what_one_looks_like(refused, reference):
     assert "hint" in refused(reference)
