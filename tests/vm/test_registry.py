@@ -3,11 +3,19 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from propolis.testing.images import write_layout
+from propolis.testing.registry import Fault, FaultKind, Registry
 from registries import PROGRAM, docker_registry
+
+PROPOLIS = Path(sys.executable).with_name("propolis")
 
 pytestmark = pytest.mark.skipif(
     shutil.which(PROGRAM) is None or shutil.which("skopeo") is None, reason="needs docker-registry and skopeo"
@@ -59,6 +67,30 @@ def test_what_was_pulled_runs_without_the_network(cli, address, tmp_path):
     for policy in ("missing", "never"):
         done = cli("run", "-q", "--pull", policy, f"{address}/busybox", "echo", policy, env=offline)
         assert (done.returncode, done.stdout) == (0, f"{policy}\n".encode()), done.stderr
+
+
+def test_an_interrupted_pull_ends_at_once_and_the_next_one_goes_on(tmp_path):
+    write_layout(tmp_path / "big", [{"data": os.urandom(20 << 20)}], compression="none")
+    environment = os.environ | {"PROPOLIS_CACHE": str(tmp_path / "cache")}
+    with Registry() as registry:
+        registry.push(tmp_path / "big", "big")
+        layer = max(registry.blobs, key=lambda digest: len(registry.blobs[digest]))
+        registry.arm(Fault(kind=FaultKind.STALL, request=layer, times=0, after=10 << 20))
+        process = subprocess.Popen([PROPOLIS, "pull", f"{registry.address}/big"], env=environment)
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not any(
+            path.stat().st_size == 10 << 20 for path in (tmp_path / "cache").rglob(".partial-*")
+        ):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert process.wait() == 130
+        assert time.monotonic() - began < 10
+        registry.faults.clear()
+        subprocess.run([PROPOLIS, "pull", f"{registry.address}/big"], env=environment, check=True)
+        assert registry.requests[-1].headers["range"].startswith(f"bytes={10 << 20}-")
+    assert not list((tmp_path / "cache").rglob(".partial-*"))
+    assert not list((tmp_path / "cache").rglob(".staged-*"))
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ class FaultKind(StrEnum):
     """Nothing more comes after `after` bytes."""
     DRIP = "drip"
     """After `after` bytes it goes on with a byte each tenth of a second."""
+    HEADERS = "headers"
+    """A header begins, and goes on with a byte each tenth of a second."""
     WRONG = "wrong"
     """The byte at `after` is another one."""
     ENDLESS = "endless"
@@ -238,8 +240,10 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self._registry.take_fault(f"{self.command} {self.path}")
         if fault is not None and fault.kind is FaultKind.STATUS:
             self._send(fault.status, fault.body, "application/json", fault.headers)
-        elif fault is not None and fault.kind is FaultKind.DROP:
+        elif fault is not None and fault.kind in (FaultKind.DROP, FaultKind.HEADERS):
             self.close_connection = True
+            if fault.kind is FaultKind.HEADERS:
+                self._trickle()
         elif for_token:
             self._token(self._user(), fault)
         elif self.path == "/v2/":
@@ -351,6 +355,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             for piece in self._faulty(body, fault):
                 self.wfile.write(piece)
+
+    def _trickle(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while not self._registry.closing.wait(0.1):
+            self.wfile.write(b"x")
 
     def _faulty(self, body: bytes, fault: Fault | None) -> Iterator[bytes]:
         """The body in pieces, as the fault has it."""

@@ -1,10 +1,12 @@
 """`propolis pull`: an image comes from its registry into the cache."""
 
 import threading
+from collections.abc import Callable
 
 import click
 
 from propolis.cli.render import Progress, printable
+from propolis.image.source import Image
 from propolis.machine.pulling import pull
 
 _REFRESH = 0.1
@@ -18,21 +20,59 @@ _REFRESH = 0.1
 def command(image: str, backend: str | None, quiet: bool) -> int:
     """Fetch IMAGE and make it ready to run; what is here already is not fetched again.
 
-    Prints the image in full, with its digest.
+    Prints the image in full, with its digest. What an interrupted pull got is kept for the next one.
     """
-    progress = Progress(quiet=quiet)
-    done = threading.Event()
-
-    def show() -> None:
-        while not done.wait(_REFRESH):
-            progress.refresh()
-
-    threading.Thread(target=show, daemon=True).start()
+    progress = _Stoppable(quiet=quiet)
     try:
-        pulled = pull(image, backend=backend, reporter=progress)
+        pulled = _watched(lambda: pull(image, backend=backend, reporter=progress), progress)
     finally:
-        done.set()
+        progress.stopped = True
         progress.wipe()
     reference = pulled.reference.partition("@")[0]
     click.echo(printable(f"{reference}@{pulled.digest}"))
     return 0
+
+
+class _Stopped(Exception):
+    """Raised in threads whose work nobody waits for any more."""
+
+
+class _Stoppable(Progress):
+    """Ends work at its next report once it is `stopped`."""
+
+    stopped = False
+
+    def begin(self, step: str, subject: str = "", total: int | None = None) -> None:
+        """See `Reporter.begin`."""
+        self._check()
+        super().begin(step, subject, total)
+
+    def advance(self, step: str, subject: str = "", amount: int = 0) -> None:
+        """See `Reporter.advance`."""
+        self._check()
+        super().advance(step, subject, amount)
+
+    def _check(self) -> None:
+        if self.stopped:
+            raise _Stopped
+
+
+def _watched(work: Callable[[], Image], progress: Progress) -> Image:
+    """Work in a thread, so that an interrupt need not wait for it; show on a terminal what takes long."""
+    done: list[Image | BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:  # noqa: BLE001 - it belongs to who waits
+            done.append(error)
+
+    thread = threading.Thread(target=run, name="propolis-pull")
+    thread.start()
+    while thread.is_alive():
+        thread.join(_REFRESH)
+        progress.refresh()
+    (result,) = done
+    if isinstance(result, BaseException):
+        raise result
+    return result

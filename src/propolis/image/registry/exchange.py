@@ -8,11 +8,13 @@ import contextlib
 import ipaddress
 import re
 import ssl
+import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from queue import Empty, SimpleQueue
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies
 
@@ -138,11 +140,37 @@ class Exchange:
     ) -> Iterator[httpx.Response]:
         with _faults(url):
             request = self._client.build_request(method, url, headers=dict(headers), data=form)
-            response = self._client.send(request, stream=True, follow_redirects=False, auth=None)
+            response = self._begun(request)
         try:
             yield response
         finally:
             response.close()
+
+    def _begun(self, request: httpx.Request) -> httpx.Response:
+        """The answer as far as its headers; neither names that nobody resolves nor trickling headers take for ever.
+
+        The library bounds each wait, not their sum; so it waits in a thread, which is left to itself if need be.
+        """
+        lock, found, is_late = threading.Lock(), SimpleQueue[httpx.Response | BaseException](), threading.Event()
+
+        def send() -> None:
+            try:
+                answer: httpx.Response | BaseException = self._client.send(request, stream=True, auth=None)
+            except BaseException as error:  # noqa: BLE001 - it belongs to who waits
+                answer = error
+            with lock:
+                if is_late.is_set() and isinstance(answer, httpx.Response):
+                    answer.close()
+                found.put(answer)
+
+        threading.Thread(target=send, name="propolis-request", daemon=True).start()
+        with contextlib.suppress(Empty):
+            return _response(found.get(timeout=self.patience.document))
+        with lock:
+            is_late.set()
+            if not found.empty():
+                return _response(found.get())
+        raise httpx.ReadTimeout("", request=request)
 
     def answers(self, url: httpx.URL) -> bool:
         """Whether something speaks HTTP at `url`: with TLS or without, as its scheme says."""
@@ -180,6 +208,12 @@ class Exchange:
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
+
+
+def _response(found: httpx.Response | BaseException) -> httpx.Response:
+    if isinstance(found, BaseException):
+        raise found
+    return found
 
 
 def _take_location(response: httpx.Response) -> None:

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from propolis.image.registry.configuration import Configuration
 
 
+_WORTH_KEEPING = 1 << 20
+"""Bytes of a blob from which on it is not fetched again from its start when it was interrupted."""
+
+
 class _Absent(Exception):
     """A document is not in the store."""
 
@@ -109,7 +113,7 @@ class RegistrySource:
 
         if not self._clients:
             self._clients = list(self._origins(self._name))
-        partial_blob = self._store.partial(layer.digest)
+        partial_blob = self._store.partial(layer.digest) if layer.size >= _WORTH_KEEPING else None
         return cast(BinaryIO, Download(self._clients, layer, partial_blob, self._patience))
 
     @property

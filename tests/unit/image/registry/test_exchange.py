@@ -1,3 +1,5 @@
+import time
+
 import httpx
 import pytest
 
@@ -110,6 +112,15 @@ def test_answers_are_bounded_in_size_and_time(exchange, registry):
     registry.arm(Fault(kind=FaultKind.STALL))
     with pytest.raises(Transient, match="went silent"):
         get(exchange, registry)
+
+
+def test_headers_that_trickle_in_are_not_waited_for_to_their_end(exchange, registry):
+    registry.arm(Fault(kind=FaultKind.HEADERS))
+    began = time.monotonic()
+    with pytest.raises(Transient, match="went silent"):
+        get(exchange, registry)
+    assert time.monotonic() - began < 10
+    assert get(exchange, registry)[0] == 200
 
 
 @pytest.mark.parametrize("kind", [FaultKind.CUT, FaultKind.DROP, FaultKind.LENGTH])

@@ -337,6 +337,7 @@ FAULTS = {
     "cut": Fault(kind=FaultKind.CUT, after=20),
     "drop": Fault(kind=FaultKind.DROP),
     "stall": Fault(kind=FaultKind.STALL, after=20),
+    "headers": Fault(kind=FaultKind.HEADERS),
     "drip": Fault(kind=FaultKind.DRIP, after=20),
     "429": Fault(kind=FaultKind.STATUS, status=429, headers={"Retry-After": "1"}),
     "500": Fault(kind=FaultKind.STATUS, status=500, body=b"<html>oh</html>"),
@@ -349,12 +350,13 @@ FAULTS = {
     "to a file": Fault(kind=FaultKind.STATUS, status=302, headers={"Location": "file:///etc/passwd"}),
     "in a circle": Fault(kind=FaultKind.STATUS, status=302, headers={"Location": "?again"}),
 }
-RECOVERS = {"cut", "drop", "stall", "drip", "429", "500", "503", "in a circle"}
+RECOVERS = {"cut", "drop", "stall", "headers", "drip", "429", "500", "503", "in a circle"}
 """When it happens once. A length that lies does so in documents only: a layer's size is known."""
 MEANS = {
     "cut": RegistryUnreachable,
     "drop": RegistryUnreachable,
     "stall": RegistryUnreachable,
+    "headers": RegistryUnreachable,
     "drip": RegistryUnreachable,
     "403": AccessDenied,
     "404": ImageError,
