@@ -38,11 +38,14 @@ class PartialBlob:
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             while True:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+                try:
+                    descriptor = system.open_file(path, create=not path.exists())
+                except (FileExistsError, FileNotFoundError):
+                    continue  # another one came or went in between
                 if not system.lock_file(descriptor, wait=False):
                     os.close(descriptor)
                     return None
-                if os.fstat(descriptor).st_nlink:
+                if _is_there(path, descriptor):
                     return cls(path, descriptor)
                 os.close(descriptor)  # somebody removed it before the lock was taken
 
@@ -81,18 +84,21 @@ class PartialBlob:
 
     def discard(self) -> None:
         """Remove it."""
-        with contextlib.suppress(OSError):  # on Windows an open file cannot be removed
-            self._path.unlink()
-            self._release()
-            return
-        self._release()
         with contextlib.suppress(OSError):
             self._path.unlink()
+        self._release()
 
     def _release(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _is_there(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def sweep(directory: Path) -> int:
