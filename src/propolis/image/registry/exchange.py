@@ -7,6 +7,7 @@ host, and nothing that shows an address shows what may be secret in it.
 import contextlib
 import ipaddress
 import re
+import socket
 import ssl
 import threading
 import time
@@ -254,7 +255,10 @@ def is_internal(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
-        return is_loopback(host)
+        try:  # numbers in the ways that only resolvers still take: 127.1, 0x7f000001
+            address = ipaddress.IPv4Address(socket.inet_aton(host))
+        except OSError:
+            return is_loopback(host)
     mapped = getattr(address, "ipv4_mapped", None) or address
     return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
 

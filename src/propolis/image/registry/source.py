@@ -4,6 +4,7 @@ What has been fetched before, and the pull policy allows, comes from the store w
 what connections take.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -73,6 +74,7 @@ class RegistrySource:
         self._resolved = ""
         """What the tag was found to name."""
         self._clients: list[RegistryClient] = []
+        self._lock = threading.Lock()
 
     def find(self, name: str, digest: str, architecture: Architecture) -> Found:
         """See `ImageSource.find`.
@@ -111,8 +113,9 @@ class RegistrySource:
             )
         from propolis.image.registry.transfer import Download
 
-        if not self._clients:
-            self._clients = list(self._origins(self._name))
+        with self._lock:
+            if not self._clients:
+                self._clients = list(self._origins(self._name))
         partial_blob = self._store.partial(layer.digest) if layer.size >= _WORTH_KEEPING else None
         return cast(BinaryIO, Download(self._clients, layer, partial_blob, self._patience))
 

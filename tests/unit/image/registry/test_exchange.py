@@ -75,6 +75,9 @@ def test_redirects_to_elsewhere_are_refused(exchange, registry, target):
         ("https://a.b/v2/", "https://[fe80::1]/x", False),
         ("https://a.b/v2/", "https://[::ffff:127.0.0.1]/x", False),
         ("https://a.b/v2/", "https://0.0.0.0/x", False),
+        ("https://a.b/v2/", "https://127.1/x", False),
+        ("https://a.b/v2/", "https://2130706433/x", False),
+        ("https://a.b/v2/", "https://0xa9.0xfe.1/x", False),
         ("https://a.b/v2/", "https://10.0.0.1/x", True),
     ],
 )
