@@ -5,7 +5,7 @@ PYTEST := $(BIN)/python -m pytest
 WINDOWS_TESTS := tests/unit tests/property/test_agent_frames.py tests/property/test_layers.py
 
 .PHONY: demo test test-full test-windows unit lint format
-.PHONY: bench bench-boards bench-disks bench-windows fuzz kernel kernel-wheel constraints clean
+.PHONY: bench bench-boards bench-disks bench-pull bench-windows fuzz kernel kernel-wheel constraints clean
 
 demo:
 	@$(PYTHON) tools/bootstrap.py run
@@ -71,6 +71,11 @@ bench-disks:
 # A start over the Hyper-V backend, taken apart; also under Wine, if `make test-windows` has made a Windows.
 bench-windows: kernel
 	PYTHONPATH=tools:tests $(BIN)/python bench/hyperv.py
+
+# A pull from a registry beside skopeo's.
+bench-pull:
+	@$(PYTHON) tools/bootstrap.py test
+	PYTHONPATH=tools $(BIN)/python bench/pulling.py
 
 PIP_COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
     --no-emit-trusted-host --no-header --no-emit-find-links
