@@ -35,7 +35,7 @@ AMD64 = Architecture.X86_64
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A home without logins and configuration."""
+    """A home without logins and configuration; what /etc/containers says of short names may stay."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     for name in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):

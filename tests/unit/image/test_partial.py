@@ -4,6 +4,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from propolis.image.partial import PartialBlob, sweep
 
 
@@ -42,6 +44,7 @@ def test_only_one_at_a_time_has_it(tmp_path):
     assert PartialBlob.open(tmp_path / "abc").size == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_it_survives_its_writer_and_its_lock_does_not(tmp_path):
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom propolis.image.partial import PartialBlob\n"

@@ -21,7 +21,8 @@ def home(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     directory = tmp_path / "home"
     directory.mkdir()
-    monkeypatch.setenv("HOME", str(directory))
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(directory))
     monkeypatch.setenv("PROPOLIS_CONFIG", str(directory / "propolis"))
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(directory / "none.conf"))
     return directory
