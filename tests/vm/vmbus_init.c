@@ -179,9 +179,8 @@ static void disguise_disks(void)
         char target[PATH_MAX], link[100];
         make_directories(FAKE_BUS, controllers[0], disks[i].lun);
         snprintf(link, sizeof link, "/sys/class/block/%s", disks[i].name);
-        mkdir(link, 0755);
-        snprintf(target, sizeof target, FAKE_BUS, controllers[0], disks[i].lun);
-        strcat(link, "/device");
+        int length = snprintf(target, sizeof target, FAKE_BUS, controllers[0], disks[i].lun);
+        snprintf(target + length, sizeof target - (size_t)length, "/block/%s", disks[i].name);
         if (symlink(target, link) != 0)
             fail(link);
     }

@@ -3,6 +3,7 @@
 import socket
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import UNIXSocketStream
 
 from propolis.channel import ByteChannel
@@ -16,26 +17,52 @@ async def stream(connected: socket.socket) -> UNIXSocketStream:
 
 async def channel(connected: socket.socket) -> ByteChannel:
     """The socket as a `ByteChannel`, which owns it from here on."""
-    return _SocketChannel(await stream(connected))
+    connected.setblocking(False)
+    return _SocketChannel(connected)
 
 
 class _SocketChannel:
-    """See `propolis.channel.ByteChannel`."""
+    """See `propolis.channel.ByteChannel`.
 
-    def __init__(self, stream: UNIXSocketStream) -> None:
-        self._stream = stream
+    On the bare socket: a task that is cancelled just when bytes come makes anyio's own streams (4.16) complain of a
+    future that is done already.
+    """
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        try:
-            return await self._stream.receive(max_bytes)
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return b""
+        await anyio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self._socket.recv(max_bytes)
+            except BlockingIOError:
+                try:
+                    await anyio.wait_readable(self._socket)
+                except anyio.ClosedResourceError:
+                    return b""
+            except OSError:
+                return b""
 
     async def send(self, data: bytes | memoryview) -> None:
+        await anyio.lowlevel.checkpoint()
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:
+                await self._writable()
+            except OSError as error:
+                raise BrokenPipeError("the other side of the connection is gone") from error
+
+    async def _writable(self) -> None:
         try:
-            await self._stream.send(bytes(data))
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-            raise BrokenPipeError("the other side of the connection is gone") from error
+            await anyio.wait_writable(self._socket)
+        except anyio.ClosedResourceError as error:
+            raise BrokenPipeError("the connection was closed") from error
 
     async def aclose(self) -> None:
-        await self._stream.aclose()
+        if self._socket.fileno() >= 0:
+            anyio.notify_closing(self._socket)
+            self._socket.close()
+        await anyio.lowlevel.checkpoint()
