@@ -139,7 +139,9 @@ def test_no_connection_says_why(patience):
     with pytest.raises(Transient) as caught, exchange.send("GET", httpx.URL("http://127.0.0.1:1/"), {}):
         pass
     assert isinstance(caught.value.error, RegistryUnreachable)
-    assert str(caught.value) == "no connection to 127.0.0.1:1: Connection refused"
+    said = str(caught.value)  # Windows puts its own number before the reason
+    assert said.startswith("no connection to 127.0.0.1:1: ")
+    assert said.endswith("Connection refused")
 
 
 def test_cookies_are_not_kept(exchange, registry):
