@@ -62,7 +62,7 @@ async def served(program, tmp_path):
             command, stdin=far, stdout=subprocess.DEVNULL, stderr=stderr, env=environment
         )
     try:
-        async with AgentClient(await channel(near)) as client:
+        async with AgentClient(channel(near)) as client:
             await client.hello(20)
             yield client
             with anyio.move_on_after(10):

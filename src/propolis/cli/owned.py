@@ -117,7 +117,7 @@ class _FrontEnd:
     async def _connected(self) -> AsyncIterator["AgentClient"]:
         from propolis.agent.client import AgentClient
 
-        async with AgentClient(await channel(self._front)) as agent:
+        async with AgentClient(channel(self._front)) as agent:
             await agent.hello(math.inf)  # the owner sees to it that this does not last
             yield agent
 

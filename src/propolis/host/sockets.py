@@ -4,18 +4,11 @@ import socket
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import UNIXSocketStream
 
 from propolis.channel import ByteChannel
 
 
-async def stream(connected: socket.socket) -> UNIXSocketStream:
-    """The socket for this event loop, which owns it from here on."""
-    connected.setblocking(False)
-    return await UNIXSocketStream.from_socket(connected)
-
-
-async def channel(connected: socket.socket) -> ByteChannel:
+def channel(connected: socket.socket) -> ByteChannel:
     """The socket as a `ByteChannel`, which owns it from here on."""
     connected.setblocking(False)
     return _SocketChannel(connected)

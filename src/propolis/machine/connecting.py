@@ -57,7 +57,7 @@ async def connected(name: str) -> AsyncIterator[Connected]:
         connection = system.connect(record.directory / SOCKET)
     except OSError as error:
         raise _unreachable(record) from error
-    async with AgentClient(await channel(connection)) as agent:
+    async with AgentClient(channel(connection)) as agent:
         await agent.hello(_ANSWER_TIMEOUT)
         process = Process.from_json((await _inspect(agent))["process"])
         yield Connected(record=record, process=process, agent=agent, programs=Builtins(agent, process.working_dir))

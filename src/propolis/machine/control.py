@@ -110,7 +110,7 @@ class Control:
 
     async def _serve(self, connection: socket.socket) -> None:
         try:
-            await self.serve(await channel(connection))
+            await self.serve(channel(connection))
         finally:
             self._clients -= 1
 

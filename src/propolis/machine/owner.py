@@ -93,7 +93,7 @@ class Owner:
             broadcast.let_go()
 
         assert self.launched is not None
-        detached = await self.launched.control.serve(await channel(self._front), let_go)
+        detached = await self.launched.control.serve(channel(self._front), let_go)
         if not detached and not broadcast.has_ended:
             scope.cancel()
         self._parted.set()

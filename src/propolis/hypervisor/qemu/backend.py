@@ -13,7 +13,7 @@ import anyio
 
 from propolis.channel import ByteChannel
 from propolis.errors import BackendError, BackendUnavailable
-from propolis.host.sockets import channel, stream
+from propolis.host.sockets import channel
 from propolis.hypervisor.base import Availability, Capabilities
 from propolis.hypervisor.qemu import argv, probe
 from propolis.hypervisor.qemu.process import VMMProcess
@@ -79,8 +79,6 @@ class QemuBackend:
         with contextlib.ExitStack() as near, qmp_far, agent_far:
             near.enter_context(qmp)
             near.enter_context(agent)
-            # before QEMU runs: a cancellation while this waits would lose hold of it
-            monitor_stream, agent_channel = await stream(qmp), await channel(agent)
             wiring = argv.Wiring(qmp=qmp_far.fileno(), agent=agent_far.fileno())
             arguments = argv.build(
                 program,
@@ -97,8 +95,8 @@ class QemuBackend:
             near.pop_all()
         from propolis.hypervisor.qemu.monitor import Monitor  # while QEMU comes up
 
-        monitor = Monitor(monitor_stream)
-        handle = QemuHandle(config.id, process, monitor, agent_channel)
+        monitor = Monitor(channel(qmp))
+        handle = QemuHandle(config.id, process, monitor, channel(agent))
         try:
             with anyio.fail_after(_START_TIMEOUT):
                 await monitor.negotiate()

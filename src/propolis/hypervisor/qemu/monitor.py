@@ -4,8 +4,8 @@ from collections import deque
 from typing import Any
 
 import anyio
-from anyio.abc import ByteStream
 
+from propolis.channel import ByteChannel
 from propolis.errors import BackendError
 from propolis.hypervisor.qemu.qmp import Connection, Greeting, Message, Reply
 
@@ -13,8 +13,8 @@ from propolis.hypervisor.qemu.qmp import Connection, Greeting, Message, Reply
 class Monitor:
     """QEMU's monitor. Commands may come from several tasks; each waits for its turn."""
 
-    def __init__(self, stream: ByteStream) -> None:
-        self._stream = stream
+    def __init__(self, channel: ByteChannel) -> None:
+        self._channel = channel
         self._connection = Connection()
         self._messages: deque[Message] = deque()
         self._turn = anyio.Lock()
@@ -38,8 +38,8 @@ class Monitor:
         """
         async with self._turn:
             try:
-                await self._stream.send(Connection.command(name, **arguments))
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+                await self._channel.send(Connection.command(name, **arguments))
+            except BrokenPipeError as error:
                 raise BackendError(f"QEMU ended before it took the command {name}") from error
             while not isinstance(reply := await self._next(), Reply):
                 pass
@@ -49,13 +49,12 @@ class Monitor:
 
     async def aclose(self) -> None:
         """Close the connection; QEMU goes on without a monitor."""
-        await self._stream.aclose()
+        await self._channel.aclose()
 
     async def _next(self) -> Message:
         while not self._messages:
-            try:
-                data = await self._stream.receive()
-            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-                raise BackendError("QEMU ended while its monitor was in use") from error
+            data = await self._channel.receive()
+            if not data:
+                raise BackendError("QEMU ended while its monitor was in use")
             self._messages.extend(self._connection.receive(data))
         return self._messages.popleft()

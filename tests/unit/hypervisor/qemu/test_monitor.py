@@ -2,10 +2,10 @@ import json
 
 import anyio
 import pytest
-from anyio.streams.stapled import StapledObjectStream
 
 from propolis.errors import BackendError
 from propolis.hypervisor.qemu.monitor import Monitor
+from propolis.testing.channels import memory_channel_pair
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}}}}
 pytestmark = pytest.mark.anyio
@@ -17,13 +17,12 @@ def anyio_backend(request):
 
 
 @pytest.fixture
-def wire():
+async def wire():
     """A monitor and the QEMU at the other end of its stream."""
-    to_qemu, at_qemu = anyio.create_memory_object_stream(100)
-    from_qemu, at_monitor = anyio.create_memory_object_stream(100)
-    yield Monitor(StapledObjectStream(to_qemu, at_monitor)), StapledObjectStream(from_qemu, at_qemu)
-    for stream in (to_qemu, at_qemu, from_qemu, at_monitor):
-        stream.close()
+    ours, qemus = memory_channel_pair(100)
+    yield Monitor(ours), qemus
+    await ours.aclose()
+    await qemus.aclose()
 
 
 def line(document):
