@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import images
-from propolis.testing.images import write_layout
+from propolis.testing.images import Directory, Tree, write_layout
 from registries import docker_registry
 
 PROPOLIS = Path(sys.executable).with_name("propolis")
@@ -69,10 +69,11 @@ def compare(address: str, layout: Path, directory: Path, copy: list[str], blobs:
         print(f"  {name:<34} {seconds:7.3f} s  {cpu:6.2f} s of CPU  {memory:5.0f} MiB  {ratio}")
 
 
-def tree(number: int) -> dict[str, bytes]:
-    """Some 90 MB, of which about two fifths are left when compressed."""
+def tree(number: int) -> Tree:
+    """Some 90 MB, of which about two fifths are left when compressed; with its directories, as docker makes layers."""
     mixed = b"".join(TEXT[: 97 * part % len(TEXT) + 900] + os.urandom(16) for part in range(190))
-    return {f"d{number}/f{part}": os.urandom(170_000) + mixed for part in range(FILES)}
+    files = {f"d{number}/f{part}": os.urandom(170_000) + mixed for part in range(FILES)}
+    return {f"d{number}": Directory(), **files}
 
 
 def run(command: list[str], directory: Path) -> tuple[float, float, float]:

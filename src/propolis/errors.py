@@ -9,6 +9,7 @@ what to do next. `exit_code` is what the command line exits with (docker's conve
     │   ├── ImageNotFound                   nothing there, or nothing by that name: check the reference
     │   ├── ImageInvalid                    the image's bytes break the specification: get another copy
     │   │   └── DigestMismatch              bytes differ from the digest that names them
+    │   │       └── BlobDamaged             those were kept here, and are gone: another try fetches them
     │   ├── PlatformMismatch                the image is for another architecture or system
     │   └── RegistryError                   a registry refused or broke; the message has its own words
     │       ├── AccessDenied                log in, or ask for access
@@ -79,6 +80,10 @@ class ImageInvalid(ImageError):
 
 class DigestMismatch(ImageInvalid):
     """Bytes differ from the digest that names them."""
+
+
+class BlobDamaged(DigestMismatch):
+    """What was kept of a blob is not what had come; it is gone, and another try gets the blob where it is from."""
 
 
 class PlatformMismatch(ImageError):

@@ -1,35 +1,47 @@
-"""A blob of which a part has come: what an interrupted pull leaves for the next one.
+"""A blob of which parts have come: what an interrupted pull leaves for the next one.
 
-`<blobs>/<algorithm>/.partial-<hex>`, locked by whoever adds to it, unlocked by its death. Nothing in it counts before
-the whole has been verified, so it is not flushed. Knows nothing of where the bytes come from.
+`<blobs>/<algorithm>/.partial-<hex>` holds the bytes, each at its place, and `.partial-<hex>.ranges` a line for each
+range that is there; what has no line counts as missing. Locked by whoever adds to it, unlocked by its death. Nothing in
+it counts before the whole has been verified, so it is not flushed. Knows nothing of where the bytes come from.
 """
 
 import contextlib
 import os
+import re
+import secrets
+import threading
 import time
 from pathlib import Path
 from typing import Self
 
 from propolis.host import system
 from propolis.host.files import storage_errors
+from propolis.image.ranges import Ranges
 
 _PREFIX = ".partial-"
+_RANGES = ".ranges"
+_PRIVATE = re.compile(re.escape(_PREFIX) + r"[0-9a-f]+-[0-9a-f]{12}(\.ranges)?")
 _LIFETIME = 14 * 24 * 3600
 """Seconds after which nobody is expected to come back for it."""
+_MOST_RANGES = 1 << 20
+"""Bytes of lines about ranges; more were not written by us."""
 
 
 class PartialBlob:
-    """An open, locked partial blob."""
+    """An open, locked partial blob. Reading and writing is for any number of threads."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, target: Path, path: Path, descriptor: int) -> None:
+        self._target = target
         self._path = path
+        self._lines = path.with_name(path.name + _RANGES)
         self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
-        """Bytes that are there."""
+        self._lock = threading.Lock()
+        self.ranges = self._noted(os.fstat(descriptor).st_size)
+        """The bytes that were there when it was opened; whoever writes adds to it."""
 
     @classmethod
-    def open(cls, target: Path) -> Self | None:
-        """The one for the blob whose place is `target`; None while somebody else has it.
+    def open(cls, target: Path) -> Self:
+        """The one for the blob whose place is `target`; an empty one of our own while somebody else has that.
 
         Raises:
             StorageFull, DiskError: the directory cannot be written to.
@@ -43,11 +55,10 @@ class PartialBlob:
                 except (FileExistsError, FileNotFoundError):
                     continue  # another one came or went in between
                 if not system.lock_file(descriptor, wait=False):
-                    os.close(descriptor)
-                    return None
-                if _is_there(path, descriptor):
-                    return cls(path, descriptor)
-                os.close(descriptor)  # somebody removed it before the lock was taken
+                    path = target.with_name(f"{_PREFIX}{target.name}-{secrets.token_hex(6)}")
+                elif _is_there(path, descriptor):
+                    return cls(target, path, descriptor)
+                os.close(descriptor)  # in the second case somebody removed it before the lock was taken
 
     def read_into(self, position: int, buffer: memoryview) -> int:
         """Read from `position` on; returns how much.
@@ -55,38 +66,74 @@ class PartialBlob:
         Raises:
             DiskError: the host does not let it be read.
         """
-        with storage_errors(self._path):
+        with storage_errors(self._path), self._lock:
             os.lseek(self._descriptor, position, os.SEEK_SET)
             data = os.read(self._descriptor, len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
-    def append(self, data: bytes) -> None:
-        """Add bytes at the end.
+    def write(self, position: int, data: bytes | memoryview) -> None:
+        """Put bytes at their place.
 
         Raises:
             StorageFull, DiskError: the host does not take them.
         """
-        with storage_errors(self._path):
-            os.lseek(self._descriptor, self.size, os.SEEK_SET)
+        with storage_errors(self._path), self._lock:
+            os.lseek(self._descriptor, position, os.SEEK_SET)
             view = memoryview(data)
             while view:
-                count = os.write(self._descriptor, view)
-                view = view[count:]
-                self.size += count
+                view = view[os.write(self._descriptor, view) :]
+
+    def note(self, start: int, end: int) -> None:
+        """That range is there, and is to be found by the next one.
+
+        Raises:
+            StorageFull, DiskError: the host does not take the line.
+        """
+        if end > start:
+            with storage_errors(self._lines), self._lines.open("ab", buffering=0) as file:
+                file.write(f"{start} {end}\n".encode())
 
     def close(self) -> None:
-        """Leave it to the next one; an empty one is removed."""
-        if self.size:
+        """Leave it to the next one; if nothing is there, or nobody would look for it, it is removed."""
+        if self._descriptor < 0:
+            return
+        if self.ranges and not _PRIVATE.fullmatch(self._path.name):
             self._release()
         else:
             self.discard()
 
     def discard(self) -> None:
         """Remove it."""
-        with contextlib.suppress(OSError):
-            self._path.unlink()
+        for path in (self._path, self._lines):
+            with contextlib.suppress(OSError):
+                path.unlink()
         self._release()
+
+    def keep(self) -> None:
+        """It is whole and verified: from now on the blob itself. Not flushed, so whoever reads it verifies it again.
+
+        Raises:
+            StorageFull, DiskError: the host does not let it be renamed.
+        """
+        with contextlib.suppress(OSError):
+            self._lines.unlink()
+        descriptor, self._descriptor = self._descriptor, -1
+        with storage_errors(self._target):
+            system.publish(descriptor, self._path, self._target)
+
+    def _noted(self, size: int) -> Ranges:
+        found = Ranges()
+        try:
+            with self._lines.open("rb") as file:
+                lines = file.read(_MOST_RANGES)
+        except OSError:
+            return found
+        for line in lines.splitlines(keepends=True):
+            matched = re.fullmatch(rb"(\d{1,15}) (\d{1,15})\n", line)
+            if matched:
+                found.add(int(matched[1]), min(int(matched[2]), size))
+        return found
 
     def _release(self) -> None:
         if self._descriptor >= 0:
@@ -102,11 +149,24 @@ def _is_there(path: Path, descriptor: int) -> bool:
 
 
 def sweep(directory: Path) -> int:
-    """Remove partial blobs that nobody has added to for weeks; returns how many."""
+    """Remove partial blobs that nobody has added to for weeks, or that nobody will; returns how many files."""
     removed = 0
     for path in directory.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime < time.time() - _LIFETIME:
+            if path.stat().st_mtime < time.time() - _LIFETIME or _is_orphaned(path):
                 path.unlink()
                 removed += 1
     return removed
+
+
+def _is_orphaned(path: Path) -> bool:
+    """Whether it was somebody's own, who is gone."""
+    if not _PRIVATE.fullmatch(path.name):
+        return False
+    if path.suffix == _RANGES:
+        return not path.with_suffix("").exists()
+    descriptor = system.open_file(path, create=False)
+    try:
+        return system.lock_file(descriptor, wait=False)
+    finally:
+        os.close(descriptor)

@@ -27,7 +27,11 @@ class ImageSource(Protocol):
         """
 
     def open_layer(self, layer: Layer) -> BinaryIO:
-        """The layer's blob, from its start, not yet verified: `layers.unpack` does that. The caller closes it.
+        """The layer's blob, from its start, not yet verified: `layers.unpack` does that.
+
+        The caller uses it as a context manager, so that the source gets to know what was found: left without an
+        exception it is verified, and may be kept; left with DigestMismatch it is not what it should be. Where that is
+        the fault of what was kept on this host, it raises BlobDamaged instead, and may be opened once more.
 
         Raises:
             ImageNotFound: the blob is missing.

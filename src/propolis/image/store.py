@@ -1,26 +1,33 @@
 """The content store: blobs as files named by their digest, shared by all images and processes.
 
 `<cache>/blobs/<algorithm>/<hex>`, as in an OCI image layout. A blob appears by a rename after its last byte has been
-verified and flushed, so what has the name is whole; several processes may add the same blob at once. Knows nothing of
+verified, and for documents flushed, so what has the name is whole; several processes may add the same blob at once. Knows nothing of
 what the blobs hold.
 
-What goes in: manifests and configs. Layers do not: a local one is read in place, one from a registry as it comes,
-verified in the pass that makes its disk (`layers.unpack`), and not needed again once that disk is cached by diff_id. A
-hard link in place of a copy is no way out, because its other name can be written to. What an interrupted pull got of a
-layer stays as a partial blob until the next one.
+What goes in: manifests, configs and layers of images that are not to be had on this host otherwise. A layer from a
+registry comes as a partial blob, is verified in the pass that makes its disk (`layers.unpack`), and becomes a blob by a
+rename. Layers are not flushed, as they are large and can be fetched again; whoever reads one verifies it. Local images
+are read in place: a hard link in place of a copy is no way out, because its other name can be written to.
 """
 
+import contextlib
 import hashlib
+import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import TracebackType
 
-from propolis.errors import DigestMismatch, DiskError, ImageInvalid
+from propolis.errors import BlobDamaged, DigestMismatch, DiskError, ImageInvalid
 from propolis.host.files import stage, sweep
 from propolis.image import digest as digests
 from propolis.image import partial
 from propolis.image.document import MAX_DOCUMENT
-from propolis.image.manifest import Descriptor
+from propolis.image.manifest import Descriptor, Layer
 from propolis.image.partial import PartialBlob
+
+
+_DAMAGED = "damaged-"
+_KEPT_DAMAGED = 3
 
 
 class BlobStore:
@@ -37,7 +44,7 @@ class BlobStore:
     def read(self, digest: str, limit: int) -> bytes | None:
         """A small blob, verified again; None when it is not here.
 
-        One that went bad on the disk is removed and counts as absent.
+        One that went bad on the disk is put aside and counts as absent.
 
         Raises:
             DiskError: the host does not let it be read.
@@ -52,7 +59,7 @@ class BlobStore:
             raise DiskError(f"cannot read {path}: {error.strerror}", hint="check its owner and permissions") from error
         if len(data) <= limit and digests.matches(data, digest):
             return data
-        path.unlink(missing_ok=True)
+        put_aside(path)
         return None
 
     def document(self, descriptor: Descriptor, where: str, fetch: Callable[[], bytes]) -> bytes:
@@ -76,8 +83,27 @@ class BlobStore:
             raise ImageInvalid(f"{what} has {len(data)} bytes, but its descriptor says {descriptor.size}")
         return data
 
-    def partial(self, digest: str) -> PartialBlob | None:
-        """What there is of a blob that was not fetched whole, to be added to; None while somebody else does.
+    def open_layer(self, layer: Layer) -> "KeptLayer | None":
+        """A layer's blob that is here, not verified yet; None where it is not.
+
+        Raises:
+            DiskError: the host does not let it be read.
+        """
+        path = self.path(layer.digest)
+        try:
+            found = KeptLayer(path, layer)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DiskError(f"cannot read {path}: {error.strerror}", hint="check its owner and permissions") from error
+        if path.stat().st_size == layer.size:
+            return found
+        found.close()
+        put_aside(path)
+        return None
+
+    def partial(self, digest: str) -> PartialBlob:
+        """What there is of a blob that was not fetched whole, to be added to; an empty one while somebody else does.
 
         Raises:
             StorageFull, DiskError: the directory cannot be written to.
@@ -125,3 +151,32 @@ class BlobStore:
             return 0
         directories = [directory for directory in self._directory.iterdir() if directory.is_dir()]
         return sum(sweep(directory) + partial.sweep(directory) for directory in directories)
+
+
+class KeptLayer(io.FileIO):
+    """A layer's blob in the store. Left with DigestMismatch it is put aside, and the error says that it was damaged."""
+
+    def __init__(self, path: Path, layer: Layer) -> None:
+        super().__init__(path)
+        self._path = path
+        self._layer = layer
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        if isinstance(error, DigestMismatch):
+            put_aside(self._path)
+            raise BlobDamaged(
+                f"what was kept of {self._layer} is damaged, and was put aside", hint="try again, or pull the image"
+            ) from error
+
+
+def put_aside(path: Path) -> None:
+    """Take a blob that is not what its name says out of use; the latest such are kept for whoever wants to know why."""
+    with contextlib.suppress(OSError):
+        path.replace(path.with_name(f"{_DAMAGED}{path.name}"))
+    found = sorted(path.parent.glob(f"{_DAMAGED}*"), key=lambda damaged: damaged.stat().st_ctime_ns)
+    for old in found[:-_KEPT_DAMAGED]:
+        with contextlib.suppress(OSError):
+            old.unlink()

@@ -29,6 +29,8 @@ class Patience:
     """Without a single byte."""
     document: float = 60.0
     """For the whole of a manifest, a config or a token."""
+    alone: float = 1.0
+    """After which a blob that comes over one connection gets another one, and so on."""
     window: float = 60.0
     """In which a blob has to grow by `window_bytes`."""
     window_bytes: int = 16 << 10

@@ -42,10 +42,6 @@ if TYPE_CHECKING:
     from propolis.image.registry.configuration import Configuration
 
 
-_WORTH_KEEPING = 1 << 20
-"""Bytes of a blob from which on it is not fetched again from its start when it was interrupted."""
-
-
 class _Absent(Exception):
     """A document is not in the store."""
 
@@ -104,8 +100,11 @@ class RegistrySource:
         raise _last(faults, f"there is no file or directory {text[:60]!r} either" if not is_qualified(text) else "")
 
     def open_layer(self, layer: Layer) -> BinaryIO:
-        """See `ImageSource.open_layer`; what is read comes from the network as it is read."""
+        """See `ImageSource.open_layer`; what is not here comes from the network while it is read, and is kept."""
         assert self._name is not None
+        kept = self._store.open_layer(layer)
+        if kept is not None:
+            return kept
         if self._pull is PullPolicy.NEVER:
             raise ImageNotFound(
                 f"{layer} of {self._name} is not on this host, and is not to be fetched",
@@ -116,8 +115,7 @@ class RegistrySource:
         with self._lock:
             if not self._clients:
                 self._clients = list(self._origins(self._name))
-        partial_blob = self._store.partial(layer.digest) if layer.size >= _WORTH_KEEPING else None
-        return cast(BinaryIO, Download(self._clients, layer, partial_blob, self._patience))
+        return cast(BinaryIO, Download(self._clients, layer, self._store.partial(layer.digest), self._patience))
 
     @property
     def _configuration(self) -> "Configuration":

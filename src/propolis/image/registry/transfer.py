@@ -1,180 +1,196 @@
 """A layer's blob as a stream: what an interrupted pull left, then the network, as often as it breaks off.
 
-What comes is also written to the partial blob, so that the next run need not fetch it again. Bytes are verified by
-whoever unpacks them; only a blob whose beginning is from an earlier run is hashed here too, to know what to throw away.
-
-One range after the other. Several at once would fill the same partial blob from several of `_Attempt`.
+What comes goes to a partial blob and is read from there, so that fetching runs ahead of unpacking, and the next run need
+not fetch it again. Where that takes long and the registry allows it, several ranges are fetched at once. Bytes are
+verified by whoever unpacks them; once they have been, the partial blob becomes the blob.
 """
 
+import contextlib
 import io
-import re
+import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Sequence
+from types import TracebackType
 
-from propolis.errors import DigestMismatch, ImageError, ImageInvalid, RegistryError, RegistryUnreachable
-from propolis.image import digest as digests
+from propolis.errors import BlobDamaged, DigestMismatch, DiskError, RegistryError
 from propolis.image.manifest import Layer
 from propolis.image.partial import PartialBlob
+from propolis.image.ranges import Claim, Claims
 from propolis.image.registry.client import RegistryClient
-from propolis.image.registry.exchange import Answer
-from propolis.image.registry.retry import Patience, Transient, pause
+from propolis.image.registry.fetching import Fetching
+from propolis.image.registry.retry import Patience
 
-_PROGRESS = 64 << 10
-"""Bytes after which an attempt was not in vain."""
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)")
-_PARTIAL_CONTENT = 206
+_LANES = 4
+"""Ranges that are fetched at once; those of all layers under way share the connections of `exchange`."""
+_LEAST = 8 << 20
+"""Bytes for which another connection is worth its while."""
+_NOTED = 1 << 20
+"""Bytes of a lane that may be fetched in vain when the process is killed."""
+_LEAVING = 2.0
+"""Seconds that a connection which is not needed any more is waited for."""
 
 
 class Download(io.RawIOBase):
-    """The blob of one layer, to be read once from its start, by one thread at a time. Owns `partial`."""
+    """The blob of one layer, to be read once from its start, by one thread at a time. Owns `partial`.
+
+    As a context manager: left without an exception after the last byte, the blob counts as verified and is kept; left
+    with DigestMismatch, what there is of it is thrown away; else it is there for the next try.
+    """
 
     def __init__(
-        self, clients: Sequence[RegistryClient], layer: Layer, partial: PartialBlob | None, patience: Patience
+        self, clients: Sequence[RegistryClient], layer: Layer, partial: PartialBlob, patience: Patience
     ) -> None:
-        """Nothing is fetched yet. `clients` are asked in order: the next one when one fails for good."""
-        self._clients = list(clients)
+        """Begin to fetch. `clients` are asked in order: the next one when one fails for good."""
+        self._clients = clients
         self._layer = layer
         self._partial = partial
         self._patience = patience
-        self._kept = min(partial.size, layer.size) if partial is not None else 0
-        self._hash = digests.hasher(layer.digest) if self._kept else None
+        self._here = partial.ranges
+        self._had_some = bool(self._here)
+        self._claims = Claims(layer.size, self._here, _LEAST)
         self._position = 0
-        self._rest = memoryview(b"")
-        self._etag = ""
-        self._fetched = self._fetch()
+        self._wanted = 0
+        """Up to where the reader waits for bytes."""
+        self._changed = threading.Condition()
+        self._lanes: list[threading.Thread] = []
+        self._widened = time.monotonic()
+        self._fault: BaseException | None = None
+        self._is_left = self._is_verified = self._is_wrong = False
+        if next(self._here.gaps(layer.size), None):
+            self._add_lane()
 
     def readable(self) -> bool:
         """It is."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill some of `buffer`.
+        """Fill `buffer`, or what is left of the blob.
 
         Raises:
-            DigestMismatch: what an earlier run left does not fit; it is gone, and another try fetches all.
             ImageInvalid: the registry's blob is of another size.
             ImageNotFound, RegistryError: none of the registries has it, or lets us have it.
             StorageFull, DiskError: what comes cannot be kept.
         """
         view = memoryview(buffer).cast("B")
-        if self._position < self._kept:
-            assert self._partial is not None
-            count = self._partial.read_into(self._position, view[: self._kept - self._position])
-        else:
-            if not self._rest:
-                self._rest = memoryview(next(self._fetched, b""))
-            count = min(len(view), len(self._rest))
-            view[:count] = self._rest[:count]
-            self._rest = self._rest[count:]
+        until = min(self._position + len(view), self._layer.size)
+        with self._changed:
+            self._wanted = until
+            while (end := self._here.end_from(self._position)) < until and self._fault is None:
+                self._changed.wait()
+        if end == self._position < until:
+            assert self._fault is not None
+            raise self._fault
+        count = self._partial.read_into(self._position, view[: min(end, until) - self._position])
         self._position += count
-        if self._hash is not None:
-            self._hash.update(view[:count])
-            if not count and self._position == self._layer.size:
-                self._check_resumed()
         return count
 
     def close(self) -> None:
-        """Break off what is under way. The partial blob stays if there is more to come, else it has served."""
+        """Break off what is under way."""
         if not self.closed:
-            self._fetched.close()
-            if self._partial is not None:
-                complete = self._position >= self._layer.size
-                self._partial.discard() if complete else self._partial.close()
+            with self._changed:
+                self._is_left = True
+                lanes = list(self._lanes)
+            for lane in lanes:
+                lane.join(_LEAVING)
+            if not lanes:
+                self._settle()
         super().close()
 
-    def _check_resumed(self) -> None:
-        assert self._hash is not None
-        if self._hash.hexdigest() != self._layer.digest.partition(":")[2]:
-            raise DigestMismatch(
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_verified = error is None and self._position == self._layer.size
+        self._is_wrong = isinstance(error, DigestMismatch)
+        self.close()
+        if self._is_wrong and self._had_some:
+            raise BlobDamaged(
                 f"what an interrupted pull left of {self._layer} does not fit the rest, and was removed",
                 hint="try again; all of it will be fetched",
-            )
+            ) from error
 
-    def _fetch(self) -> Generator[bytes]:
-        """What is missing, kept as it comes. Attempts that bring nothing are counted, and not many of them are made."""
-        done, failed = self._kept, 0
-        while done < self._layer.size:
-            before = done
-            try:
-                for piece in self._attempt(self._clients[0], done):
-                    done += len(piece)
-                    if self._partial is not None:
-                        self._partial.append(piece)
-                    yield piece
-                if done < self._layer.size:
-                    raise Transient(
-                        RegistryUnreachable(f"{self._clients[0].origin} ended {self._layer} after {done} bytes")
-                    )
-            except Transient as fault:
-                failed = 1 if done - before >= _PROGRESS else failed + 1
+    def _settle(self) -> None:
+        """Nobody reads or writes any more."""
+        if self._is_verified:
+            self._partial.keep()
+        elif self._is_wrong:
+            self._partial.discard()
+        else:
+            self._partial.close()
+
+    def _add_lane(self) -> None:
+        with self._changed:
+            if self._is_left:
+                return
+            thread = threading.Thread(target=self._fetch, args=(not self._lanes,), name="propolis-fetch", daemon=True)
+            self._lanes.append(thread)
+            self._widened = time.monotonic()
+            thread.start()
+
+    def _fetch(self, is_first: bool) -> None:
+        """Fetch what nobody else does until there is nothing left. Faults of all lanes but the first end just these."""
+        fetching = Fetching(self._clients, self._layer, self._patience, may_skip=is_first)
+        try:
+            while (claim := self._claimed(is_first)) is not None:
                 try:
-                    pause(self._patience, fault, failed)
-                except RegistryError as error:
-                    self._next_client(error)
-                    failed = 0
-            except ImageError as error:
-                self._next_client(error)
-                failed = 0
+                    self._fetch_claim(fetching, claim)
+                finally:
+                    with self._changed:
+                        self._claims.give_back(claim)
+        except BaseException as error:  # noqa: BLE001 - it belongs to who reads
+            if is_first:
+                self._fault = error
+        with self._changed:
+            self._lanes.remove(threading.current_thread())
+            if not self._lanes and self._fault is None and next(self._here.gaps(self._layer.size), None):
+                self._fault = RegistryError(f"{self._layer} did not come whole", hint="try again")
+            self._changed.notify_all()
+            is_last = self._is_left and not self._lanes
+        if is_last:
+            with contextlib.suppress(DiskError):  # which nobody waits for
+                self._settle()
 
-    def _next_client(self, error: ImageError) -> None:
-        """Go on with the next registry; raises the fault of this one if it was the last."""
-        if len(self._clients) == 1:
-            raise error
-        self._clients.pop(0)
-        self._etag = ""
+    def _claimed(self, is_first: bool) -> Claim | None:
+        """Something to fetch. The first lane stays as long as another may fail and leave something to it."""
+        with self._changed:
+            while not self._is_left:
+                claim = self._claims.take()
+                if claim is not None or not is_first or len(self._lanes) == 1:
+                    return claim
+                self._changed.wait()
+            return None
 
-    def _attempt(self, client: RegistryClient, start: int) -> Iterator[bytes]:
-        headers = {}
-        if start:
-            headers["Range"] = f"bytes={start}-{self._layer.size - 1}"
-            if self._etag:
-                headers["If-Range"] = self._etag
-        with client.opened("GET", f"blobs/{self._layer.digest}", headers) as answer:
-            etag = answer.headers.get("etag", "")
-            self._etag = etag if etag.startswith('"') and etag.isascii() and etag.isprintable() else ""
-            skip = self._first(answer, start)
-            yield from self._watched(answer, start, skip)
+    def _fetch_claim(self, fetching: Fetching, claim: Claim) -> None:
+        noted = claim.position
+        with contextlib.closing(fetching.pieces(claim)) as pieces:
+            try:
+                for piece in pieces:
+                    self._partial.write(claim.position, piece)
+                    if self._took(claim, len(piece)):
+                        return
+                    if self._is_slow(fetching):
+                        self._add_lane()
+                    if claim.position - noted >= _NOTED:
+                        self._partial.note(noted, claim.position)
+                        noted = claim.position
+            finally:
+                with contextlib.suppress(DiskError):  # no room for the line either; what it would tell is fetched again
+                    self._partial.note(noted, claim.position)
 
-    def _first(self, answer: Answer, start: int) -> int:
-        """How many bytes at the beginning of the answer we have already; sees that it is about the right blob."""
-        if answer.headers.get("content-encoding", "identity") != "identity":
-            raise RegistryError(f"{self._where()} is sent compressed once more, which was not asked for")
-        if answer.status == _PARTIAL_CONTENT:
-            found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
-            if found is None or int(found[1]) != start:
-                raise RegistryError(f"{self._where()}: the registry sends another part than was asked for")
-            if found[3] not in ("*", str(self._layer.size)):
-                raise self._wrong_size()
-            return 0
-        length = answer.headers.get("content-length", "")
-        if length.isdigit() and int(length[:20]) != self._layer.size:
-            raise self._wrong_size()
-        return start
+    def _took(self, claim: Claim, count: int) -> bool:
+        """So many bytes more are there; returns whether that is enough."""
+        with self._changed:
+            start = claim.position
+            # what lies behind the end is another's meanwhile, and the same bytes
+            claim.position = min(start + count, claim.end)
+            self._here.add(start, claim.position)
+            if claim.position >= self._wanted:
+                self._changed.notify_all()
+            return self._is_left or claim.position == claim.end
 
-    def _watched(self, answer: Answer, start: int, skip: int) -> Iterator[bytes]:
-        """The answer without its first `skip` bytes and without what is too much; not for ever, however slow."""
-        left = self._layer.size - start
-        until, grown = time.monotonic() + self._patience.window, 0
-        for piece in answer.pieces():
-            grown += len(piece)
-            now = time.monotonic()
-            if now >= until:
-                if grown < self._patience.window_bytes:
-                    raise Transient(RegistryUnreachable(f"{self._where()} comes too slowly", hint="try again later"))
-                until, grown = now + self._patience.window, 0
-            wanted = piece[skip:]
-            skip -= len(piece) - len(wanted)
-            if len(wanted) > left:
-                raise self._wrong_size()
-            left -= len(wanted)
-            if wanted:
-                yield wanted
-
-    def _where(self) -> str:
-        return f"{self._layer} of {self._clients[0].origin}"
-
-    def _wrong_size(self) -> ImageInvalid:
-        return ImageInvalid(
-            f"{self._where()} is not {self._layer.size} bytes long, as its descriptor says",
-            hint="the registry or the image is broken",
+    def _is_slow(self, fetching: Fetching) -> bool:
+        """Whether it takes so long that another connection may help."""
+        return (
+            fetching.ranges_work
+            and len(self._lanes) < _LANES
+            and time.monotonic() - self._widened > self._patience.alone
         )
