@@ -151,7 +151,7 @@ def _is_there(path: Path, descriptor: int) -> bool:
 def sweep(directory: Path) -> int:
     """Remove partial blobs that nobody has added to for weeks, or that nobody will; returns how many files."""
     removed = 0
-    for path in directory.glob(f"{_PREFIX}*"):
+    for path in sorted(directory.glob(f"{_PREFIX}*")):  # its bytes before its lines
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < time.time() - _LIFETIME or _is_orphaned(path):
                 path.unlink()

@@ -67,7 +67,7 @@ class Claims:
     """Who of several fetches what, so that each byte is fetched once."""
 
     def __init__(self, size: int, here: Ranges, least: int) -> None:
-        """Of a blob of `size` bytes some are `here`, a set that grows; parts of fewer than `least` are not split off."""
+        """Of a blob of `size` bytes some are `here`, a set that grows; no part of fewer than `least` is split off."""
         self._size = size
         self._here = here
         self._least = least

@@ -1,8 +1,8 @@
 """The content store: blobs as files named by their digest, shared by all images and processes.
 
 `<cache>/blobs/<algorithm>/<hex>`, as in an OCI image layout. A blob appears by a rename after its last byte has been
-verified, and for documents flushed, so what has the name is whole; several processes may add the same blob at once. Knows nothing of
-what the blobs hold.
+verified, and for documents flushed, so what has the name is whole; several processes may add the same blob at once.
+Knows nothing of what the blobs hold.
 
 What goes in: manifests, configs and layers of images that are not to be had on this host otherwise. A layer from a
 registry comes as a partial blob, is verified in the pass that makes its disk (`layers.unpack`), and becomes a blob by a
@@ -24,7 +24,6 @@ from propolis.image import partial
 from propolis.image.document import MAX_DOCUMENT
 from propolis.image.manifest import Descriptor, Layer
 from propolis.image.partial import PartialBlob
-
 
 _DAMAGED = "damaged-"
 _KEPT_DAMAGED = 3

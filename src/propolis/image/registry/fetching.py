@@ -51,7 +51,9 @@ class Fetching:
                 yield from self._attempt(self._clients[0], claim)
                 if claim.position < claim.end:
                     raise Transient(
-                        RegistryUnreachable(f"{self._clients[0].origin} ended {self._layer} after {claim.position} bytes")
+                        RegistryUnreachable(
+                            f"{self._clients[0].origin} ended {self._layer} after {claim.position} bytes"
+                        )
                     )
             except Transient as fault:
                 failed = 1 if claim.position - before >= _PROGRESS else failed + 1

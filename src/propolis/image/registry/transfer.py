@@ -1,7 +1,7 @@
 """A layer's blob as a stream: what an interrupted pull left, then the network, as often as it breaks off.
 
-What comes goes to a partial blob and is read from there, so that fetching runs ahead of unpacking, and the next run need
-not fetch it again. Where that takes long and the registry allows it, several ranges are fetched at once. Bytes are
+What comes goes to a partial blob and is read from there, so that fetching runs ahead of unpacking, and the next run
+need not fetch it again. Where that takes long and the registry allows it, several ranges are fetched at once. Bytes are
 verified by whoever unpacks them; once they have been, the partial blob becomes the blob.
 """
 

@@ -7,6 +7,7 @@ import pytest
 
 from propolis.errors import (
     AccessDenied,
+    BlobDamaged,
     DigestMismatch,
     ImageError,
     ImageInvalid,
@@ -96,13 +97,31 @@ def test_missing_keeps_what_the_tag_named_and_always_does_not(registry, pulled, 
     assert pulled(f"{registry.address}/app", PullPolicy.MISSING)[0].digest == new
 
 
-def test_never_fetches_neither_documents_nor_layers(registry, pulled):
+def test_never_fetches_neither_documents_nor_layers(registry, pulled, store):
     with pytest.raises(ImageNotFound, match="not to be fetched"):
         pulled(f"{registry.address}/app", PullPolicy.NEVER)
     assert registry.requests == []
-    pulled(f"{registry.address}/app")
+    found, trees = pulled(f"{registry.address}/app")
+    registry.requests.clear()
+    assert pulled(f"{registry.address}/app", PullPolicy.NEVER) == (found, trees), "layers are kept"
+    store.path(found.layers[1].digest).unlink()
     with pytest.raises(ImageNotFound, match=r"layer sha256:.* is not on this host"):
         pulled(f"{registry.address}/app", PullPolicy.NEVER)
+    assert registry.requests == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"damaged", None])
+def test_a_damaged_layer_is_put_aside_and_fetched_again(registry, pulled, store, damage):
+    found, trees = pulled(f"{registry.address}/app")
+    path = store.path(found.layers[0].digest)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) if damage is None else damage)
+    if damage is None:
+        with pytest.raises(BlobDamaged, match="was kept"):
+            pulled(f"{registry.address}/app", PullPolicy.MISSING)
+    assert pulled(f"{registry.address}/app", PullPolicy.MISSING) == (found, trees)
+    assert path.read_bytes() == whole
+    assert path.with_name(f"damaged-{path.name}").exists()
 
 
 def test_a_lost_document_is_fetched_again(registry, pulled, store):

@@ -1,10 +1,21 @@
 import hashlib
 import os
+import time
+from dataclasses import replace
 
 import pytest
 
-from propolis.errors import DigestMismatch, ImageInvalid, ImageNotFound, RegistryError, RegistryUnreachable, StorageFull
+from propolis.errors import (
+    BlobDamaged,
+    DigestMismatch,
+    ImageInvalid,
+    ImageNotFound,
+    RegistryError,
+    RegistryUnreachable,
+    StorageFull,
+)
 from propolis.image.manifest import OCI_LAYER, Layer
+from propolis.image.registry import transfer
 from propolis.image.registry.client import RegistryClient
 from propolis.image.registry.configuration import Origin
 from propolis.image.registry.transfer import Download
@@ -29,13 +40,13 @@ def registry():
 def download(registry, patience, store):
     """Start one, from this registry or others, into the store's partial blob."""
 
-    def start(*registries, what=None, keep=True):
+    def start(*registries, what=None):
         clients = [
             RegistryClient(Origin(domain=found.address, repository="app"), lambda: None, patience)
             for found in registries or (registry,)
         ]
         what = what or layer()
-        return Download(clients, what, store.partial(what.digest) if keep else None, patience)
+        return Download(clients, what, store.partial(what.digest), patience)
 
     return start
 
@@ -56,11 +67,31 @@ def left_over(store):
     return sorted(path.name for path in store.path(DIGEST).parent.glob("*"))
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_a_blob_comes_as_it_is_and_leaves_nothing(registry, download, store, keep):
-    with download(keep=keep) as blob:
+def leave(store, *parts):
+    """As an earlier run: bytes at their places."""
+    partial = store.partial(DIGEST)
+    for position, data in parts:
+        partial.write(position, data)
+        partial.note(position, position + len(data))
+        partial.ranges.add(position, position + len(data))
+    partial.close()
+
+
+def test_a_blob_comes_as_it_is_and_is_kept(registry, download, store):
+    with download() as blob:
         assert read(blob) == DATA
     assert ranges(registry) == [None]
+    assert left_over(store) == [DIGEST[7:]]
+    assert store.path(DIGEST).read_bytes() == DATA
+
+
+def test_what_its_reader_refuses_is_not_kept(download, store):
+    def refuse(blob):
+        read(blob)
+        raise DigestMismatch("no")
+
+    with pytest.raises(DigestMismatch, match="no"), download() as blob:
+        refuse(blob)
     assert left_over(store) == []
 
 
@@ -77,21 +108,26 @@ def test_it_goes_on_where_it_broke_off(registry, download, kind, slept):
 
 
 def test_it_goes_on_in_the_next_run(registry, download, store):
+    registry.arm(Fault(kind=FaultKind.STALL, request="/blobs/", after=400_000))
     with download() as blob:
         read(blob, 400_000)
-    assert left_over(store) == [f".partial-{DIGEST[7:]}"]
-    kept = (store.path(DIGEST).parent / f".partial-{DIGEST[7:]}").stat().st_size
-    assert 400_000 <= kept < len(DATA)
+    assert left_over(store) == [f".partial-{DIGEST[7:]}", f".partial-{DIGEST[7:]}.ranges"]
     with download() as blob:
         assert read(blob) == DATA
-    assert ranges(registry)[1] == f"bytes={kept}-{len(DATA) - 1}"
-    assert left_over(store) == []
+    begun = int(ranges(registry)[-1].removeprefix("bytes=").partition("-")[0])
+    assert 400_000 <= begun < len(DATA)
+    assert left_over(store) == [DIGEST[7:]]
+
+
+def test_only_what_is_missing_is_fetched(registry, download, store):
+    leave(store, (0, DATA[:1000]), (500_000, DATA[500_000:600_000]), (999_000, DATA[999_000:]))
+    with download() as blob:
+        assert read(blob) == DATA
+    assert ranges(registry) == ["bytes=1000-499999", "bytes=600000-998999"]
 
 
 def test_what_is_there_whole_is_not_fetched_again(registry, download, store):
-    partial = store.partial(DIGEST)
-    partial.append(DATA)
-    partial.close()
+    leave(store, (0, DATA))
     with download() as blob:
         assert read(blob) == DATA
     assert registry.requests == []
@@ -99,22 +135,81 @@ def test_what_is_there_whole_is_not_fetched_again(registry, download, store):
 
 @pytest.mark.parametrize("left", [b"wrong" * 1000, DATA[:-1] + b"\0"])
 def test_what_does_not_fit_is_thrown_away(registry, download, store, left):
-    partial = store.partial(DIGEST)
-    partial.append(left)
-    partial.close()
-    with download() as blob, pytest.raises(DigestMismatch, match="an interrupted pull") as caught:
-        read(blob)
+    def refuse(blob):
+        if read(blob) != DATA:
+            raise DigestMismatch("no")
+
+    leave(store, (0, left))
+    with pytest.raises(BlobDamaged, match="an interrupted pull") as caught, download() as blob:
+        refuse(blob)
     assert "try again" in caught.value.hint
+    assert left_over(store) == []
     with download() as blob:
-        assert read(blob) == DATA
+        refuse(blob)
 
 
-def test_two_at_once_both_get_it_and_one_keeps_it(registry, download):
+def test_two_at_once_both_get_it(registry, download, store):
     with download() as first, download() as second:
         read(first, 100_000)
         assert read(second) == DATA
     with download() as third:
         assert read(third) == DATA
+    assert left_over(store) == [DIGEST[7:]]
+
+
+@pytest.fixture
+def impatient(patience, monkeypatch):
+    """Blobs deserve more connections at once, however small they are."""
+    monkeypatch.setattr(transfer, "_LEAST", 100_000)
+    return replace(patience, alone=0.0)
+
+
+@pytest.fixture
+def slow_download(registry, impatient, store):
+    client = RegistryClient(Origin(domain=registry.address, repository="app"), lambda: None, impatient)
+    return lambda: Download([client], layer(), store.partial(DIGEST), impatient)
+
+
+def test_what_takes_long_comes_in_several_ranges_at_once(registry, slow_download, store):
+    registry.arm(Fault(kind=FaultKind.STALL, request="/blobs/", after=200_000))
+    with slow_download() as blob:
+        assert read(blob) == DATA
+    asked = [text for text in ranges(registry) if text]
+    assert len(asked) >= 3
+    assert store.path(DIGEST).read_bytes() == DATA
+
+
+def test_a_range_that_fails_is_fetched_by_another(registry, slow_download, slept):
+    registry.arm(Fault(kind=FaultKind.STALL, request="/blobs/", after=200_000))
+    for status in (404, 403, 500):
+        registry.arm(Fault(kind=FaultKind.STATUS, request="/blobs/", status=status))
+    with slow_download() as blob:
+        assert read(blob) == DATA
+
+
+def test_more_are_not_begun_where_a_registry_sends_all_of_it_anyway(registry, slow_download):
+    registry.arm(Fault(kind=FaultKind.STALL, request="/blobs/", after=200_000))
+    registry.arm(Fault(kind=FaultKind.NO_RANGES, request="/blobs/", times=0))
+    with slow_download() as blob:
+        assert read(blob) == DATA
+
+
+def test_a_killed_pull_of_several_ranges_leaves_them_all(registry, slow_download, store):
+    registry.arm(Fault(kind=FaultKind.STALL, request="/blobs/", after=200_000, times=0))
+    with slow_download() as blob:
+        read(blob, 200_000)
+        deadline = time.monotonic() + 5
+        while len(ranges(registry)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    registry.faults.clear()
+    deadline = time.monotonic() + 5
+    while (found := store.partial(DIGEST)).ranges.end_from(0) < 200_000 and time.monotonic() < deadline:
+        found.close()
+        time.sleep(0.05)
+    assert len(list(found.ranges)) >= 1
+    found.close()
+    with slow_download() as blob:
+        assert read(blob) == DATA
 
 
 def test_a_server_without_ranges_is_skipped_through(registry, download):

@@ -1,0 +1,98 @@
+"""Layers of an image become disks: in threads, in spite of damage, and however they lean on one another."""
+
+import threading
+
+import pytest
+
+from propolis.disk.cache import LayerCache
+from propolis.errors import BlobDamaged, DigestMismatch
+from propolis.image.files import DirectoryFiles
+from propolis.image.layout import LayoutSource
+from propolis.image.source import Image
+from propolis.image.store import BlobStore
+from propolis.machine.conversion import layer_disks
+from propolis.progress import Silent
+from propolis.spec import Architecture, DiskFormat
+from propolis.testing.images import Directory, write_layout
+
+AMD64 = Architecture.X86_64
+
+
+def opened(directory, store, source_class=LayoutSource):
+    source = source_class(DirectoryFiles(directory), store)
+    found = source.find("", "", AMD64)
+    return Image(
+        reference="x",
+        digest=found.digest,
+        architecture=AMD64,
+        config=found.config,
+        layers=found.layers,
+        source=source,
+    )
+
+
+@pytest.mark.parametrize("has_directories", [True, False], ids=["alone", "leaning on those below"])
+def test_many_layers_become_as_many_disks_in_order(tmp_path, has_directories):
+    base = {"d": Directory(), **{f"d/{n}": b"x" for n in range(20)}}
+    above = [{**({"d": Directory()} if has_directories else {}), f"d/{n}": b"y" * n} for n in range(12)]
+    write_layout(tmp_path / "image", [base, *above])
+    image = opened(tmp_path / "image", BlobStore(tmp_path / "blobs"))
+    disks = layer_disks(image, LayerCache(tmp_path / "layers"), DiskFormat.RAW, Silent())
+    for layer, disk in zip(image.layers, disks, strict=True):
+        assert disk.path.name.startswith(layer.diff_id.replace(":", "-"))
+        assert (".on-" in disk.path.name) == (not has_directories and layer is not image.layers[0])
+
+
+class Damaged(LayoutSource):
+    """Finds out as often as it is told that what it had kept of a layer was damaged."""
+
+    times = 1
+
+    def open_layer(self, layer):
+        blob, source = super().open_layer(layer), self
+
+        class Kept(type(blob)):
+            def __exit__(self, kind, error, trace):
+                super().__exit__(kind, error, trace)
+                if source.times:
+                    source.times -= 1
+                    raise BlobDamaged("kept, and damaged")
+
+        kept = Kept(blob.name)
+        blob.close()
+        return kept
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_was_kept_and_is_damaged_is_got_once_more(tmp_path, monkeypatch, times):
+    monkeypatch.setattr(Damaged, "times", times)
+    write_layout(tmp_path / "image", [{"a": b"x" * 1000}])
+    image = opened(tmp_path / "image", BlobStore(tmp_path / "blobs"), Damaged)
+    cache = LayerCache(tmp_path / "layers")
+    if times == 1:
+        assert len(layer_disks(image, cache, DiskFormat.RAW, Silent())) == 1
+    else:
+        with pytest.raises(DigestMismatch, match="kept, and damaged"):
+            layer_disks(image, cache, DiskFormat.RAW, Silent())
+        assert not list((tmp_path / "layers").glob("*.raw"))
+
+
+def test_only_some_are_unpacked_at_once(tmp_path):
+    class Counting(Silent):
+        def __init__(self):
+            self.now, self.most, self.lock = 0, 0, threading.Lock()
+
+        def begin(self, step, subject="", total=None):
+            with self.lock:
+                self.now += 1
+                self.most = max(self.most, self.now)
+
+        def end(self, step, subject=""):
+            with self.lock:
+                self.now -= 1
+
+    write_layout(tmp_path / "image", [{f"f{n}": bytes([n]) * 3_000_000} for n in range(12)])
+    reporter = Counting()
+    image = opened(tmp_path / "image", BlobStore(tmp_path / "blobs"))
+    layer_disks(image, LayerCache(tmp_path / "layers"), DiskFormat.RAW, reporter)
+    assert 1 < reporter.most <= 4
