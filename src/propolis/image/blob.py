@@ -16,7 +16,7 @@ from propolis.image.manifest import Layer
 from propolis.progress import Reporter
 
 STEP = "unpack layer"
-RING = 40
+RING = 20
 """Buffers: more than can be on their way through the stages that the pieces pass uncopied."""
 
 

@@ -33,7 +33,7 @@ _MAX_PATH = 4095
 _MAX_ID = 0xFFFFFFFE
 """The greatest owner; one more means "unchanged" to chown(2)."""
 _MAX_MAJOR, _MAX_MINOR = 0xFFF, 0xFFFFF
-_DEPTH = 8
+_DEPTH = 4
 """Chunks that a stage may be ahead of the next; `blob.RING` has to be more than three stages' worth."""
 
 _WHITEOUT = b".wh."

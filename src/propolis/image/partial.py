@@ -6,6 +6,7 @@ it counts before the whole has been verified, so it is not flushed. Knows nothin
 """
 
 import contextlib
+import io
 import os
 import re
 import secrets
@@ -35,6 +36,7 @@ class PartialBlob:
         self._path = path
         self._lines = path.with_name(path.name + _RANGES)
         self._descriptor = descriptor
+        self._file = io.FileIO(descriptor, "r+b", closefd=False)
         self._lock = threading.Lock()
         self.ranges = self._noted(os.fstat(descriptor).st_size)
         """The bytes that were there when it was opened; whoever writes adds to it."""
@@ -67,10 +69,8 @@ class PartialBlob:
             DiskError: the host does not let it be read.
         """
         with storage_errors(self._path), self._lock:
-            os.lseek(self._descriptor, position, os.SEEK_SET)
-            data = os.read(self._descriptor, len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+            self._file.seek(position)
+            return self._file.readinto(buffer)
 
     def write(self, position: int, data: bytes | memoryview) -> None:
         """Put bytes at their place.
@@ -79,10 +79,10 @@ class PartialBlob:
             StorageFull, DiskError: the host does not take them.
         """
         with storage_errors(self._path), self._lock:
-            os.lseek(self._descriptor, position, os.SEEK_SET)
+            self._file.seek(position)
             view = memoryview(data)
             while view:
-                view = view[os.write(self._descriptor, view) :]
+                view = view[self._file.write(view) :]
 
     def note(self, start: int, end: int) -> None:
         """That range is there, and is to be found by the next one.

@@ -14,7 +14,7 @@ from propolis.progress import Reporter
 from propolis.spec import Disk, DiskFormat
 from propolis.tree import TreeSink
 
-_UNPACKED_AT_ONCE = 4
+_UNPACKED_AT_ONCE = 3
 _UNDER_WAY = 8
 """Layers that are unpacked or, which takes no processor, flushed to the host's disk."""
 

@@ -1,4 +1,5 @@
 import hashlib
+import io
 import os
 import time
 from dataclasses import replace
@@ -282,10 +283,10 @@ def test_a_full_disk_is_told(registry, download, monkeypatch):
 
     from propolis.image import partial
 
-    def full(descriptor, data):
-        raise OSError(errno.ENOSPC, "no space")
+    class Full(io.FileIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "no space")
 
-    with download() as blob:
-        monkeypatch.setattr(partial.os, "write", full)
-        with pytest.raises(StorageFull):
-            read(blob)
+    monkeypatch.setattr(partial.io, "FileIO", Full)
+    with download() as blob, pytest.raises(StorageFull):
+        read(blob)
