@@ -4,7 +4,6 @@ A read from a terminal or a pipe may never return, nor a write to a reader that 
 thread, which the interpreter leaves behind when it ends; threads of a pool would keep it alive.
 """
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -13,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from propolis.errors import PropolisError, StorageFull
 
@@ -21,6 +20,9 @@ if sys.platform == "win32":
     from propolis.cli.terminal_windows import read
 else:
     from os import read
+
+if TYPE_CHECKING:
+    import asyncio
 
 _T = TypeVar("_T")
 _CHUNK = 65536
@@ -103,4 +105,6 @@ def _left_behind(call: Callable[[], _T]) -> "asyncio.Future[_T]":
                 future.set_exception(error)
 
     threading.Thread(target=run, daemon=True, name="propolis-stream").start()
-    return asyncio.wrap_future(future)
+    from asyncio import wrap_future  # slow to load, and only who waits for streams has an event loop
+
+    return wrap_future(future)
