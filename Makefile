@@ -24,10 +24,10 @@ test-windows: kernel
 	@$(BIN)/python tools/windows.py python -m pytest -q -p no:cacheprovider -k "not trio" $(WINDOWS_TESTS)
 	$(PYTEST) -q tests/windows
 
-# What reads foreign bytes in the guest, ten minutes each under libFuzzer.
+# What reads foreign bytes, in the guest and of images, ten minutes each under libFuzzer.
 fuzz:
 	@$(PYTHON) tools/bootstrap.py test
-	FUZZ_SECONDS=600 $(PYTEST) -q tests/fuzz/test_guest_fuzz.py
+	FUZZ_SECONDS=600 $(PYTEST) -q tests/fuzz/test_guest_fuzz.py tests/fuzz/test_image_bytes_fuzz.py
 
 unit:
 	@$(PYTHON) tools/bootstrap.py run

@@ -86,8 +86,9 @@ def retry_after(text: str | None, now: datetime | None = None) -> float | None:
     """The field Retry-After in seconds, whichever form it has; None when there is none or it cannot be read."""
     if not text or len(text) > 64:
         return None
-    if text.strip().isascii() and text.strip().isdigit():
-        return float(min(int(text), 1 << 31))
+    number = text.strip(" \t")
+    if number.isascii() and number.isdigit():
+        return float(min(int(number), 1 << 31))
     from email.utils import parsedate_to_datetime  # a quarter of all that this module would load
 
     try:

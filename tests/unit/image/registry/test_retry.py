@@ -21,6 +21,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
         ("-1", None),
         ("1.5", None),
         ("soon", None),
+        ("3\x1f", None),
         ("", None),
         (None, None),
         ("٣", None),
