@@ -214,4 +214,4 @@ def test_progress_is_drawn_for_a_person_and_wiped(busybox_image):
         os.close(writing)
     assert done.returncode == 0
     assert b"propolis: boot" in said
-    assert said.endswith(b"\r\x1b[K")
+    assert said.endswith(b"\r\x1b[J")

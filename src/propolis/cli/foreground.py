@@ -15,7 +15,7 @@ from anyio.abc import TaskStatus
 
 from propolis.cli import streams, terminal
 from propolis.cli.detach_keys import DetachKeys
-from propolis.cli.render import Progress
+from propolis.cli.progress import Progress
 
 if TYPE_CHECKING:
     from propolis.agent.process import GuestProcess

@@ -17,7 +17,7 @@ from typing import NoReturn
 import click
 
 from propolis.cli import streams, terminal
-from propolis.cli.render import show_error
+from propolis.cli.render import present_errors, show_error
 from propolis.errors import PropolisError
 
 COMMANDS = {
@@ -84,6 +84,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit code and lets no traceback out."""
+    present_errors(None)
     try:
         status = cli.main(arguments, prog_name="propolis", standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -92,12 +93,13 @@ def run(arguments: list[str]) -> int:
         click.echo(error.format_message(), err=True)
         return EXIT_USAGE
     except click.ClickException as error:
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            click.echo(error.ctx.get_usage(), err=True)
-        show_error(error.format_message(), "see `propolis --help`" if isinstance(error, click.UsageError) else "")
+        usage, hint = "", ""
+        if isinstance(error, click.UsageError):
+            usage, hint = error.ctx.get_usage() if error.ctx is not None else "", "see `propolis --help`"
+        show_error(error.format_message(), hint, kind="InvalidArgument", exit_code=EXIT_USAGE, usage=usage)
         return EXIT_USAGE
     except PropolisError as error:
-        show_error(str(error), error.hint)
+        show_error(str(error), error.hint, kind=type(error).__name__, exit_code=error.exit_code)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
@@ -111,6 +113,8 @@ def run(arguments: list[str]) -> int:
         show_error(
             f"internal error: {type(error).__name__}: {error}",
             "this is a fault of propolis; run again with PROPOLIS_TRACEBACK=1 and report what it prints",
+            kind=type(error).__name__,
+            exit_code=EXIT_USAGE,
         )
         return EXIT_USAGE
     return status if isinstance(status, int) else 0

@@ -20,7 +20,7 @@ import anyio
 
 from propolis.cli import streams
 from propolis.cli.foreground import Foreground, Opened
-from propolis.cli.render import Progress
+from propolis.cli.progress import Mode, Progress
 from propolis.errors import MachineLost, ProtocolError
 from propolis.host import system
 from propolis.host.directories import data_directory
@@ -49,7 +49,7 @@ class Wanted:
     """Leave it alone as soon as it runs."""
     detach_keys: bytes
     timeout: float | None
-    quiet: bool
+    progress: Mode
     timing: bool
 
 
@@ -94,7 +94,7 @@ class _FrontEnd:
 
     def run(self) -> int | None:
         """Attach, or leave at once; the exit code, or None if the owner has ended the connection."""
-        progress = Progress(quiet=True)  # the owner shows it, until there is a process
+        progress = Progress(Mode.NONE)  # the owner shows it, until there is a process
         foreground = Foreground(
             progress, tty=True, interactive=self._wanted.interactive, detach_keys=self._wanted.detach_keys
         )
@@ -109,7 +109,7 @@ class _FrontEnd:
         if self._wanted.timing:
             progress.show_timings()
         if self.left:
-            progress = Progress(quiet=self._wanted.quiet)
+            progress = Progress(self._wanted.progress)
             progress.notice(f"left {self._name} running; `propolis attach {self._name}` comes back")
         return status
 
@@ -150,7 +150,7 @@ def _own(wanted: Wanted, back: socket.socket) -> int:
     from propolis.machine.owner import Owner
 
     _to_nowhere(streams.STDIN, streams.STDOUT)
-    progress = Progress(quiet=wanted.quiet)
+    progress = Progress(wanted.progress)
     lifeline = back.dup()
     owner = Owner(
         wanted.spec,
@@ -163,7 +163,7 @@ def _own(wanted: Wanted, back: socket.socket) -> int:
         with ungrouped():
             return anyio.run(_watched, owner, progress, wanted.timeout)
     finally:
-        progress.wipe()
+        progress.close()
         _part(lifeline)
         if wanted.timing:
             progress.show_timings()

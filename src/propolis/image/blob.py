@@ -13,9 +13,8 @@ from propolis.image.compression import MAGIC_LENGTH, sniff
 from propolis.image.decompression import CHUNK
 from propolis.image.digest import Hash
 from propolis.image.manifest import Layer
-from propolis.progress import Reporter
+from propolis.progress import UNPACK_LAYER, Reporter
 
-STEP = "unpack layer"
 RING = 20
 """Buffers: more than can be on their way through the stages that the pieces pass uncopied."""
 
@@ -56,7 +55,7 @@ class MeteredBlob:
         ring = [memoryview(bytearray(CHUNK)) for _ in range(min(RING, self._layer.size // CHUNK + 1))]
         for buffer in cycle(ring):
             filled = self._fill(buffer)
-            self._reporter.advance(STEP, self._layer.diff_id, filled)
+            self._reporter.advance(UNPACK_LAYER, self._layer.diff_id, filled)
             if filled:
                 yield buffer[:filled]
             if filled < CHUNK:

@@ -17,11 +17,11 @@ from propolis.host.memory import collection_paused
 from propolis.image import digest as digests
 from propolis.image import tar
 from propolis.image.ahead import Ahead
-from propolis.image.blob import STEP, MeteredBlob, digested, drained
+from propolis.image.blob import MeteredBlob, digested, drained
 from propolis.image.compression import MAGIC_LENGTH, Compression, sniff
 from propolis.image.decompression import chunks
 from propolis.image.manifest import Layer, layer_type
-from propolis.progress import Reporter, Silent
+from propolis.progress import UNPACK_LAYER, Reporter, Silent
 from propolis.tree import Entry, Kind, TreeSink
 
 MAX_ENTRIES = 10_000_000
@@ -63,7 +63,7 @@ def unpack(blob: BinaryIO, layer: Layer, sink: TreeSink, reporter: Reporter | No
         ImageInvalid: truncated, broken, of another size, or hostile; the message names the entry.
     """
     reporter = reporter or Silent()
-    reporter.begin(STEP, layer.diff_id, layer.size)
+    reporter.begin(UNPACK_LAYER, layer.diff_id, layer.size)
     with collection_paused():
         found = _Unpacking(blob, layer, sink, reporter).run()
     if found != layer.diff_id.partition(":")[2]:
@@ -71,7 +71,7 @@ def unpack(blob: BinaryIO, layer: Layer, sink: TreeSink, reporter: Reporter | No
             f"the content of {layer} is not what diff_id {digests.short(layer.diff_id)} names",
             hint="the image contradicts itself; get another copy",
         )
-    reporter.end(STEP, layer.diff_id)
+    reporter.end(UNPACK_LAYER, layer.diff_id)
 
 
 def unpack_tar(path: Path, sink: TreeSink, reporter: Reporter | None = None) -> str:
@@ -96,10 +96,10 @@ def unpack_tar(path: Path, sink: TreeSink, reporter: Reporter | None = None) -> 
             diff_id=f"sha256:{path.name}",
             path=path,
         )
-        reporter.begin(STEP, layer.diff_id, layer.size)
+        reporter.begin(UNPACK_LAYER, layer.diff_id, layer.size)
         with collection_paused():
             found = _Unpacking(blob, layer, sink, reporter).run()
-        reporter.end(STEP, layer.diff_id)
+        reporter.end(UNPACK_LAYER, layer.diff_id)
     return f"sha256:{found}"
 
 

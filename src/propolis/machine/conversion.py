@@ -3,14 +3,13 @@
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 from propolis.disk.cache import LayerCache
 from propolis.errors import BlobDamaged
-from propolis.image.manifest import Layer
 from propolis.image.source import Image
-from propolis.progress import Reporter
+from propolis.progress import UNPACK_LAYER, Reporter, Revocable
 from propolis.spec import Disk, DiskFormat
 from propolis.tree import TreeSink
 
@@ -23,34 +22,55 @@ def layer_disks(image: Image, cache: LayerCache, disk_format: DiskFormat, report
     """A disk for each layer, several made at once; one that leans on lower layers waits for theirs.
 
     Raises:
-        What `LayerCache.disk` and `unpack` raise.
+        What `LayerCache.disk` and `unpack` raise; the other layers are left where they are.
     """
-    paths: list[Future[Path]] = []
-    turns = threading.Semaphore(_UNPACKED_AT_ONCE)
+    for layer in image.layers:
+        reporter.expect(UNPACK_LAYER, layer.diff_id, layer.size)
+    with ThreadPoolExecutor(_UNDER_WAY) as pool, Revocable(reporter) as revocable:
+        conversions = _Conversions(image, cache, disk_format, revocable)
+        return [Disk(path=path, format=disk_format) for path in conversions.run(pool)]
 
-    def convert(number: int, layer: Layer) -> Path:
-        turn = _Turn(turns)
+
+class _Conversions:
+    """The layers of one image on their way to disks."""
+
+    def __init__(self, image: Image, cache: LayerCache, disk_format: DiskFormat, reporter: Reporter) -> None:
+        self._image = image
+        self._cache = cache
+        self._format = disk_format
+        self._reporter = reporter
+        self._turns = threading.Semaphore(_UNPACKED_AT_ONCE)
+        self._paths: list[Future[Path]] = []
+
+    def run(self, pool: Executor) -> Sequence[Path]:
+        """All of them, lowest first; several at once."""
+        for number in range(len(self._image.layers)):  # in order: what one waits for was begun before it
+            self._paths.append(pool.submit(self._convert, number))
+        return [path.result() for path in self._paths]
+
+    def _convert(self, number: int) -> Path:
+        layer, turn, is_made = self._image.layers[number], _Turn(self._turns), False
 
         def fill(sink: TreeSink) -> None:
+            nonlocal is_made
+            is_made = True
             from propolis.image.layers import unpack
 
-            with turn, image.open_layer(layer) as blob:
-                unpack(blob, layer, sink, reporter)
+            with turn, self._image.open_layer(layer) as blob:
+                unpack(blob, layer, sink, self._reporter)
 
         def lower() -> Sequence[Path]:
             with turn.given_up():  # or those below might wait for it
-                return [path.result() for path in paths[:number]]
+                return [path.result() for path in self._paths[:number]]
 
-        diff_ids = [below.diff_id for below in image.layers[: number + 1]]
+        diff_ids = [below.diff_id for below in self._image.layers[: number + 1]]
         try:
-            return cache.disk(diff_ids, disk_format, fill, lower)
+            path = self._cache.disk(diff_ids, self._format, fill, lower)
         except BlobDamaged:  # the source has another one
-            return cache.disk(diff_ids, disk_format, fill, lower)
-
-    with ThreadPoolExecutor(_UNDER_WAY) as pool:
-        for number, layer in enumerate(image.layers):  # in order: what a conversion waits for was begun before it
-            paths.append(pool.submit(convert, number, layer))
-        return [Disk(path=path.result(), format=disk_format) for path in paths]
+            path = self._cache.disk(diff_ids, self._format, fill, lower)
+        if not is_made:
+            self._reporter.skip(UNPACK_LAYER, layer.diff_id)
+        return path
 
 
 class _Turn:

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -31,7 +31,7 @@ from propolis.image.store import BlobStore
 from propolis.machine.conversion import layer_disks
 from propolis.machine.mounts import check_sources, prepare
 from propolis.machine.workload import main_process
-from propolis.progress import Reporter
+from propolis.progress import Reporter, Revocable
 from propolis.spec import BootPlan, Disk, InitConfig, MachineSpec, Process, VMConfig
 from propolis.state.record import MachineRecord, ProcessIdentity
 from propolis.state.store import MachineStore, this_process
@@ -87,7 +87,7 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
     """
     check_sources(spec.mounts)
     backend, availability = await _in_thread(registry.choose, spec.backend)
-    with _Revocable(reporter) as revocable:
+    with Revocable(reporter) as revocable:
         image, layers, boot = await _in_thread(_prepare, spec, backend, revocable)
     process = main_process(image.config, spec)
     if not availability.accelerated:
@@ -224,44 +224,6 @@ def _announce(reporter: Reporter, reason: str) -> None:
         return
     _announced.add(reason)
     reporter.notice(f"not accelerated: {reason}")
-
-
-class _Revoked(Exception):
-    """Raised in a thread whose work nobody waits for any more."""
-
-
-class _Revocable:
-    """A reporter for work in a thread; once its context has been left, the work ends at its next report."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
-        self._revoked = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._revoked = True
-
-    def begin(self, step: str, subject: str = "", total: int | None = None) -> None:
-        self._check()
-        self._reporter.begin(step, subject, total)
-
-    def advance(self, step: str, subject: str = "", amount: int = 0) -> None:
-        self._check()
-        self._reporter.advance(step, subject, amount)
-
-    def end(self, step: str, subject: str = "") -> None:
-        self._check()
-        self._reporter.end(step, subject)
-
-    def notice(self, text: str) -> None:
-        self._check()
-        self._reporter.notice(text)
-
-    def _check(self) -> None:
-        if self._revoked:
-            raise _Revoked
 
 
 @contextlib.contextmanager

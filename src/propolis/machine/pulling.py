@@ -34,5 +34,7 @@ def pull(
     architecture = chosen.capabilities.architectures[0]
     opened = open_image(image, architecture, BlobStore(cache / "blobs"), pull_policy(policy))
     reporter.end("open image")
+    reporter.begin("prepare disks")
     layer_disks(opened, LayerCache(cache / "layers"), chosen.capabilities.disk_formats[0], reporter)
+    reporter.end("prepare disks")
     return opened

@@ -9,7 +9,7 @@ import click
 
 from propolis.cli import detach_keys, streams, terminal
 from propolis.cli.foreground import Foreground, Opened
-from propolis.cli.render import Progress
+from propolis.cli.progress import Progress
 from propolis.errors import CommandNotFound, MachineError
 from propolis.machine.connecting import Connected, attach_to, connected, leave
 from propolis.machine.grouping import ungrouped

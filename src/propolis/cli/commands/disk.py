@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from propolis.cli.render import Progress, printable
+from propolis.cli.progress import Progress, progress_options
+from propolis.cli.render import printable
 from propolis.disk import container, verity
 from propolis.disk.base import DiskReader
 from propolis.disk.ext4 import superblock, verify
@@ -43,14 +44,14 @@ def command() -> None:
 @click.option("--label", default="", metavar="TEXT", help="The file system's label.")
 @click.option("--journal", is_flag=True, help="Give the file system a journal, if it is to be written to.")
 @click.option("--verity", "with_verity", is_flag=True, help="Put a dm-verity tree behind it, and print its root hash.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@progress_options
 def build_command(source: str, output: str, **given: Any) -> int:
     """Make SOURCE an ext4 disk: an image (as for `run`), a tar, or a directory with a root file system.
 
     tar:FILE and rootfs:DIR leave no doubt. An image of several layers needs --flatten, or a directory for a disk each,
     where deleted files are as overlayfs has them. A tar by itself is such a layer too.
     """
-    progress = Progress(quiet=given["quiet"])
+    progress = Progress(given["progress"])
     try:
         disks = build(
             source,
@@ -64,7 +65,7 @@ def build_command(source: str, output: str, **given: Any) -> int:
             reporter=progress,
         )
     finally:
-        progress.wipe()
+        progress.close()
     for disk in disks:
         click.echo(f"{printable(str(disk.path))}" + (f"  root hash {disk.root_hash}" if disk.root_hash else ""))
     return 0

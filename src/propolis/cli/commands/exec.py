@@ -11,7 +11,7 @@ import click
 from propolis.cli import detach_keys, streams, terminal
 from propolis.cli.commands.run import environment
 from propolis.cli.foreground import Foreground, Opened
-from propolis.cli.render import Progress
+from propolis.cli.progress import Progress
 from propolis.errors import InvalidArgument
 from propolis.machine.connecting import Connected, connected, leave
 from propolis.machine.grouping import ungrouped

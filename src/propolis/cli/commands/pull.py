@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import click
 
-from propolis.cli.render import Progress, printable
+from propolis.cli.progress import Mode, Progress, progress_options
+from propolis.cli.render import printable
 from propolis.image.source import Image
 from propolis.machine.pulling import pull
+from propolis.progress import Revocable
 
 _REFRESH = 0.1
 """Seconds between two looks at how long it takes."""
@@ -16,45 +18,21 @@ _REFRESH = 0.1
 @click.command("pull")
 @click.argument("image")
 @click.option("--backend", metavar="NAME", help="Make it ready for this hypervisor backend.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no notices.")
-def command(image: str, backend: str | None, quiet: bool) -> int:
+@progress_options
+def command(image: str, backend: str | None, progress: Mode) -> int:
     """Fetch IMAGE and make it ready to run; what is here already is not fetched again.
 
     Prints the image in full, with its digest. What an interrupted pull got is kept for the next one.
     """
-    progress = _Stoppable(quiet=quiet)
+    reporter = Progress(progress)
     try:
-        pulled = _watched(lambda: pull(image, backend=backend, reporter=progress), progress)
+        with Revocable(reporter) as revocable:
+            pulled = _watched(lambda: pull(image, backend=backend, reporter=revocable), reporter)
     finally:
-        progress.stopped = True
-        progress.wipe()
+        reporter.close()
     reference = pulled.reference.partition("@")[0]
     click.echo(printable(f"{reference}@{pulled.digest}"))
     return 0
-
-
-class _Stopped(Exception):
-    """Raised in threads whose work nobody waits for any more."""
-
-
-class _Stoppable(Progress):
-    """Ends work at its next report once it is `stopped`."""
-
-    stopped = False
-
-    def begin(self, step: str, subject: str = "", total: int | None = None) -> None:
-        """See `Reporter.begin`."""
-        self._check()
-        super().begin(step, subject, total)
-
-    def advance(self, step: str, subject: str = "", amount: int = 0) -> None:
-        """See `Reporter.advance`."""
-        self._check()
-        super().advance(step, subject, amount)
-
-    def _check(self) -> None:
-        if self.stopped:
-            raise _Stopped
 
 
 def _watched(work: Callable[[], Image], progress: Progress) -> Image:

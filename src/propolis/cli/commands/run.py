@@ -16,7 +16,7 @@ import click
 
 from propolis.cli import detach_keys, streams, terminal
 from propolis.cli.foreground import Foreground, Opened
-from propolis.cli.render import Progress
+from propolis.cli.progress import Progress, progress_options
 from propolis.errors import DeadlineExceeded, InvalidArgument
 from propolis.machine.grouping import ungrouped
 from propolis.machine.launch import launch
@@ -74,7 +74,7 @@ from propolis.spec import MachineSpec, Mount
 )
 @click.option("--rm", is_flag=True, help="Accepted for docker's sake: machines are always removed when they end.")
 @click.option("--timing", is_flag=True, help="Tell at the end how long each step took.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no notices.")
+@progress_options
 def command(image: str, command: tuple[str, ...], **given: Any) -> int:
     """Run IMAGE as a microVM, with COMMAND in place of the image's own.
 
@@ -119,18 +119,18 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
                 detach=given["detach"],
                 detach_keys=keys,
                 timeout=timeout,
-                quiet=given["quiet"],
+                progress=given["progress"],
                 timing=given["timing"],
             )
         )
-    progress = Progress(quiet=given["quiet"])
+    progress = Progress(given["progress"])
     machine = _Machine(spec, progress, interactive=given["interactive"])
     foreground = Foreground(progress, tty=given["tty"], interactive=given["interactive"])
     try:
         with ungrouped():
             return anyio.run(_within, timeout, foreground, machine)
     finally:
-        progress.wipe()
+        progress.close()
         if given["timing"]:
             progress.show_timings()
             progress.show_boot(machine.stamps)
