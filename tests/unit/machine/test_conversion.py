@@ -96,3 +96,21 @@ def test_only_some_are_unpacked_at_once(tmp_path):
     image = opened(tmp_path / "image", BlobStore(tmp_path / "blobs"))
     layer_disks(image, LayerCache(tmp_path / "layers"), DiskFormat.RAW, reporter)
     assert 1 < reporter.most <= 4
+
+
+def test_when_one_fails_the_others_are_left_where_they_are(tmp_path):
+    class Counting(Silent):
+        ended = 0
+
+        def end(self, step, subject=""):
+            self.ended += 1
+
+    write_layout(tmp_path / "image", [{f"f{n}": bytes([n]) * 3_000_000} for n in range(20)], compression="none")
+    reporter = Counting()
+    image = opened(tmp_path / "image", BlobStore(tmp_path / "blobs"))
+    blob = tmp_path / "image/blobs" / image.layers[1].digest.replace(":", "/")
+    blob.write_bytes(b"x" + blob.read_bytes()[1:])
+    with pytest.raises(DigestMismatch):
+        layer_disks(image, LayerCache(tmp_path / "layers"), DiskFormat.RAW, reporter)
+    assert reporter.ended < 19
+    assert not list((tmp_path / "layers").glob(".staged*"))
