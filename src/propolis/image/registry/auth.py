@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-
-import httpx
+from http import HTTPStatus
 
 from propolis.errors import AccessDenied, RegistryError
+from propolis.image.registry.address import Address
 from propolis.image.registry.challenge import Challenge
 from propolis.image.registry.credentials import Credentials
-from propolis.image.registry.exchange import Answer, Exchange, host_shown
+from propolis.image.registry.exchange import Answer, Exchange
 from propolis.image.registry.retry import Transient, persevere, retry_after
 from propolis.image.registry.words import words
 
@@ -54,7 +54,7 @@ class Authenticator:
         kept = self._kept.get(scope)
         return kept.header if kept is not None and kept.until > self._clock() else ""
 
-    def answer(self, base: httpx.URL, challenges: Sequence[Challenge], scope: str, refused: str) -> str:
+    def answer(self, base: Address, challenges: Sequence[Challenge], scope: str, refused: str) -> str:
         """Another value in place of the one that was `refused`; empty when there is no way.
 
         Raises:
@@ -90,8 +90,8 @@ class Authenticator:
             self._found.append(self._find())
         return self._found[0]
 
-    def _token(self, base: httpx.URL, challenge: Challenge, scope: str) -> _Kept:
-        url = self._exchange.target(base, challenge.parameters["realm"])
+    def _token(self, base: Address, challenge: Challenge, scope: str) -> _Kept:
+        address = self._exchange.target(base, challenge.parameters["realm"])
         credentials = self._credentials()
         query = {
             "service": challenge.parameters.get("service", ""),
@@ -105,24 +105,24 @@ class Authenticator:
                 "client_id": _CLIENT,
                 "refresh_token": credentials.identity_token,
             }
-            with self._exchange.send("POST", url, {}, form) as answer:
+            with self._exchange.send("POST", address, {}, form) as answer:
                 return self._kept_token(answer, began)
         headers = {"Authorization": credentials.basic} if credentials else {}
         if credentials:
             query["account"] = credentials.username
-        with self._exchange.send("GET", url.copy_merge_params(query), headers) as answer:
+        with self._exchange.send("GET", address.with_query(query), headers) as answer:
             return self._kept_token(answer, began)
 
     def _kept_token(self, answer: Answer, began: float) -> _Kept:
-        where = host_shown(answer.url)
+        where = answer.address.shown
         body = answer.body(MAX_TOKEN_ANSWER)
         said = words(body, self.secrets)
-        if answer.status == httpx.codes.TOO_MANY_REQUESTS or answer.status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise Transient(
                 RegistryError(f"the token server {where} answers {answer.status}{said}", hint="try again later"),
                 wait=retry_after(answer.headers.get("retry-after")),
             )
-        if answer.status != httpx.codes.OK:
+        if answer.status != HTTPStatus.OK:
             raise AccessDenied(
                 f"the token server {where} answers {answer.status}{said}",
                 hint="check the login: docker login, podman login",

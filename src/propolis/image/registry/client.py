@@ -7,18 +7,18 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-
-import httpx
+from http import HTTPStatus
 
 from propolis.errors import AccessDenied, ImageNotFound, RegistryError
 from propolis.image.digest import is_digest, short
 from propolis.image.document import MAX_DOCUMENT
 from propolis.image.manifest import INDEX_TYPES, MANIFEST_TYPES
+from propolis.image.registry.address import Address, parse_address
 from propolis.image.registry.auth import Authenticator
 from propolis.image.registry.challenge import parse_challenges
 from propolis.image.registry.configuration import Origin
 from propolis.image.registry.credentials import Credentials
-from propolis.image.registry.exchange import Answer, Exchange, host_shown
+from propolis.image.registry.exchange import Answer, Exchange
 from propolis.image.registry.name import DEFAULT_DOMAIN
 from propolis.image.registry.retry import Patience, Transient, persevere, retry_after
 from propolis.image.registry.words import MAX_BODY, words
@@ -51,7 +51,8 @@ class RegistryClient:
         """
         self.origin = origin
         self._patience = patience
-        self._exchange = Exchange(origin.domain, insecure=origin.insecure, patience=patience)
+        self._server = _DOCKER_HUB if origin.domain == DEFAULT_DOMAIN else origin.domain
+        self._exchange = Exchange(origin.domain, insecure=origin.insecure, patience=patience, server=self._server)
         self._auth = Authenticator(self._exchange, find)
         self._scope = f"repository:{origin.repository}:pull"
         self._scheme = ""
@@ -104,21 +105,21 @@ class RegistryClient:
             Transient: it may go well another time.
             Otherwise as `manifest`.
         """
-        url = self._address(path)
+        address = self._address(path)
         shown = f"{self.origin}, {_shown(path)}"
         authorization = self._auth.header(self._scope)
         for attempt in range(2):
             sent = {**headers, "Authorization": authorization} if authorization else dict(headers)
-            with self._exchange.send(method, url, sent) as answer:
+            with self._exchange.send(method, address, sent) as answer:
                 if answer.status in _FINE:
                     yield answer
                     return
                 # where a redirect led, nobody is told who we are
-                if answer.status != httpx.codes.UNAUTHORIZED or attempt or host_shown(answer.url) != host_shown(url):
+                if answer.status != HTTPStatus.UNAUTHORIZED or attempt or answer.address.origin != address.origin:
                     raise self._fault(answer, shown)
-                challenges = parse_challenges(answer.headers.get_list("www-authenticate"))
+                challenges = parse_challenges(answer.fields("www-authenticate"))
                 fault = self._fault(answer, shown)
-            authorization = self._auth.answer(url, challenges, self._scope, authorization)
+            authorization = self._auth.answer(address, challenges, self._scope, authorization)
             if not authorization:
                 raise fault
 
@@ -126,11 +127,10 @@ class RegistryClient:
         """Close all connections."""
         self._exchange.close()
 
-    def _address(self, path: str) -> httpx.URL:
-        domain = _DOCKER_HUB if self.origin.domain == DEFAULT_DOMAIN else self.origin.domain
-        return httpx.URL(f"{self._scheme_of(domain)}://{domain}/v2/{self.origin.repository}/{path}")
+    def _address(self, path: str) -> Address:
+        return parse_address(f"{self._found_scheme()}://{self._server}/v2/{self.origin.repository}/{path}")
 
-    def _scheme_of(self, domain: str) -> str:
+    def _found_scheme(self) -> str:
         """TLS, but a registry on this host may do without, as docker has it; so may one that is marked as insecure."""
         if not self._exchange.is_loopback and not self.origin.insecure:
             return "https"
@@ -138,8 +138,8 @@ class RegistryClient:
             if not self._scheme:
                 # what is on this host seldom has TLS; elsewhere nothing is said in the clear if it can be helped
                 order = ("http", "https") if self._exchange.is_loopback else ("https", "http")
-                found = (name for name in order if self._exchange.answers(httpx.URL(f"{name}://{domain}/v2/")))
-                self._scheme = next(found, "")
+                places = ((name, parse_address(f"{name}://{self._server}/v2/")) for name in order)
+                self._scheme = next((name for name, place in places if self._exchange.answers(place)), "")
             return self._scheme or "https"
 
     def _fault(self, answer: Answer, shown: str) -> Exception:
@@ -151,12 +151,12 @@ class RegistryClient:
             said = ""
         what = f"{shown}: the registry answers {status}{said}"
         if status in _TRY_AGAIN:
-            hint = "log in for a higher limit, or try again later" if status == httpx.codes.TOO_MANY_REQUESTS else ""
+            hint = "log in for a higher limit, or try again later" if status == HTTPStatus.TOO_MANY_REQUESTS else ""
             wait = retry_after(answer.headers.get("retry-after"))
             return Transient(RegistryError(what, hint=hint or "try again later"), wait=wait)
-        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return AccessDenied(what, hint=f"check the name; if it is right: docker login {self.origin.domain}")
-        if status == httpx.codes.NOT_FOUND:
+        if status == HTTPStatus.NOT_FOUND:
             return ImageNotFound(f"{shown}: not there{said}", hint="check the name and the tag")
         return RegistryError(what)
 

@@ -1,41 +1,37 @@
 """One HTTP exchange: a request, its redirects, an answer that is read within bounds.
 
-The only module that knows the HTTP library; its faults become ours here. Credentials never follow a redirect to another
-host, and nothing that shows an address shows what may be secret in it.
+With `connections`, all that knows the HTTP library; its faults become ours here. Credentials never follow a redirect to
+another host, and nothing that shows an address shows what may be secret in it.
 """
 
 import contextlib
-import ipaddress
 import re
-import socket
 import ssl
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from http import HTTPStatus
 from queue import Empty, SimpleQueue
-from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies
+from urllib.parse import urljoin
 
-import httpx
+from urllib3 import exceptions as library
+from urllib3.response import HTTPResponse
 
-from propolis.errors import InvalidArgument, RegistryError, RegistryUnreachable
+from propolis.errors import RegistryError, RegistryUnreachable
 from propolis.image.registry import tls
+from propolis.image.registry.address import Address, is_internal, is_loopback, parse_address
+from propolis.image.registry.connections import MAX_CONNECTIONS, Connections, UnderWay
 from propolis.image.registry.name import host_of
 from propolis.image.registry.retry import Patience, Transient
 
 _MAX_REDIRECTS = 6
 _REDIRECTS = (301, 302, 303, 307, 308)
-_MAX_CONNECTIONS = 16
 _QUICK_ATTEMPTS = 2
 """Where nothing answers at all, there is little hope."""
-_AGENT = "propolis"
-_LOCATION = "propolis.location"
+_PIECE = 256 << 10
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_PROXIES = ("http", "https", "all")
-_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 
 
@@ -44,19 +40,26 @@ class Answer:
     """What came back; `pieces` and `body` read it, once."""
 
     status: int
-    headers: httpx.Headers
-    url: httpx.URL
-    _response: httpx.Response = field(repr=False)
+    address: Address
+    headers: Mapping[str, str]
+    """By name in any case; fields that came more than once are joined by commas."""
+    _response: HTTPResponse = field(repr=False)
     _patience: Patience = field(repr=False)
 
+    def fields(self, name: str) -> Sequence[str]:
+        """All header fields of that name, each by itself."""
+        return self._response.headers.getlist(name)
+
     def pieces(self) -> Iterator[bytes]:
-        """The bytes as they come.
+        """The bytes as they come: what is there, but at most 256 KiB.
 
         Raises:
             Transient: the connection broke, or nothing came for `Patience.read` seconds.
         """
-        with _faults(self.url):
-            yield from self._response.iter_raw()
+        with _faults(self.address, is_answered=True):
+            # reads the socket once, however little comes; those that fill a buffer would hide how slow it is
+            while piece := self._response.read1(_PIECE, decode_content=False):
+                yield piece
 
     def body(self, limit: int) -> bytes:
         """All of it.
@@ -71,13 +74,13 @@ class Answer:
             found += piece
             if len(found) > limit:
                 raise RegistryError(
-                    f"{host_shown(self.url)} answers with more than the {limit >> 10} KiB that are accepted",
+                    f"{self.address.shown} answers with more than the {limit >> 10} KiB that are accepted",
                     hint="this is no registry, or it is broken",
                 )
             if time.monotonic() > until:
                 raise Transient(
                     RegistryUnreachable(
-                        f"{host_shown(self.url)} did not end its answer within {self._patience.document:g} s",
+                        f"{self.address.shown} did not end its answer within {self._patience.document:g} s",
                         hint="try again later",
                     )
                 )
@@ -87,34 +90,24 @@ class Answer:
 class Exchange:
     """HTTP to one registry, and to where it sends us. For any number of threads."""
 
-    def __init__(self, domain: str, *, insecure: bool, patience: Patience) -> None:
-        """Nothing is connected yet.
+    def __init__(self, domain: str, *, insecure: bool, patience: Patience, server: str = "") -> None:
+        """Nothing is connected yet; `server` is where the registry of that domain is, if elsewhere.
 
         Raises:
             InvalidArgument: a proxy in the environment, or a certificate on this host, cannot be used.
         """
-        host = host_of(domain)
+        host = host_of(server or domain).lower()
         self.patience = patience
         self.is_loopback = is_loopback(host)
         self._allows_plain = insecure or self.is_loopback
-        direct = ["localhost", "127.0.0.1", "[::1]"]
-        if self.is_loopback:
-            direct.append(f"[{host}]" if ":" in host else host)
-        _check_proxies()
-        self._client = httpx.Client(
-            verify=tls.context(domain, insecure=insecure),
-            timeout=httpx.Timeout(patience.read, connect=patience.connect, pool=None),
-            limits=httpx.Limits(max_connections=_MAX_CONNECTIONS),
-            headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"},
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            event_hooks={"response": [_take_location]},
-            mounts={f"all://{name}": None for name in direct},
-        )
-        weakref.finalize(self, self._client.close)  # sources have no end of their own
+        context = tls.context(domain, insecure=insecure)
+        self._connections = Connections(host, context, patience, is_loopback=self.is_loopback)
+        self._turns = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        weakref.finalize(self, self._connections.close)  # sources have no end of their own
 
     @contextlib.contextmanager
     def send(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], form: Mapping[str, str] | None = None
+        self, method: str, address: Address, headers: Mapping[str, str], form: Mapping[str, str] | None = None
     ) -> Iterator[Answer]:
         """Ask, and follow redirects (of what is no form).
 
@@ -124,44 +117,54 @@ class Exchange:
         """
         headers = dict(headers)
         for _ in range(_MAX_REDIRECTS):
-            with self._answered(method, url, headers, form) as response:
-                location = response.extensions.get(_LOCATION)
-                if form is not None or response.status_code not in _REDIRECTS or not location:
-                    yield Answer(response.status_code, response.headers, response.url, response, self.patience)
+            with self._answered(method, address, headers, form) as response:
+                location = response.headers.get("location")
+                if form is not None or response.status not in _REDIRECTS or not location:
+                    yield Answer(response.status, address, response.headers, response, self.patience)
                     return
-            target = self.target(url, location)
-            if _origin(target) != _origin(url):
+            target = self.target(address, location)
+            if target.origin != address.origin:
                 headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
-            url = target
-        raise RegistryError(f"{host_shown(url)} redirects more than {_MAX_REDIRECTS} times", hint="it is broken")
+            address = target
+        raise RegistryError(f"{address.shown} redirects more than {_MAX_REDIRECTS} times", hint="it is broken")
 
     @contextlib.contextmanager
     def _answered(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], form: Mapping[str, str] | None
-    ) -> Iterator[httpx.Response]:
-        with _faults(url):
-            request = self._client.build_request(method, url, headers=dict(headers), data=form)
-            response = self._begun(request)
+        self, method: str, address: Address, headers: Mapping[str, str], form: Mapping[str, str] | None
+    ) -> Iterator[HTTPResponse]:
+        if not self._turns.acquire(timeout=self.patience.turn):
+            raise Transient(
+                RegistryUnreachable(f"all {MAX_CONNECTIONS} connections to {address.shown} are in use for long")
+            )
         try:
-            yield response
+            with _faults(address):
+                response = self._begun(method, address, headers, form)
+            try:
+                yield response
+            finally:
+                _leave(response)
         finally:
-            response.close()
+            self._turns.release()
 
-    def _begun(self, request: httpx.Request) -> httpx.Response:
+    def _begun(
+        self, method: str, address: Address, headers: Mapping[str, str], form: Mapping[str, str] | None
+    ) -> HTTPResponse:
         """The answer as far as its headers; neither names that nobody resolves nor trickling headers take for ever.
 
-        The library bounds each wait, not their sum; so it waits in a thread, which is left to itself if need be.
+        The library bounds each wait, not their sum; so it waits in a thread. What connects may be left to itself for a
+        while; what waits for headers is broken off.
         """
-        lock, found, is_late = threading.Lock(), SimpleQueue[httpx.Response | BaseException](), threading.Event()
+        under_way = UnderWay()
+        lock, found, is_late = threading.Lock(), SimpleQueue[HTTPResponse | BaseException](), threading.Event()
 
         def send() -> None:
             try:
-                answer: httpx.Response | BaseException = self._client.send(request, stream=True, auth=None)
+                answer: HTTPResponse | BaseException = self._connections.ask(method, address, headers, form, under_way)
             except BaseException as error:  # noqa: BLE001 - it belongs to who waits
                 answer = error
             with lock:
-                if is_late.is_set() and isinstance(answer, httpx.Response):
-                    answer.close()
+                if is_late.is_set() and isinstance(answer, HTTPResponse):
+                    _leave(answer)
                 found.put(answer)
 
         threading.Thread(target=send, name="propolis-request", daemon=True).start()
@@ -171,34 +174,37 @@ class Exchange:
             is_late.set()
             if not found.empty():
                 return _response(found.get())
-        raise httpx.ReadTimeout("", request=request)
+            under_way.give_up()
+        raise TimeoutError
 
-    def answers(self, url: httpx.URL) -> bool:
-        """Whether something speaks HTTP at `url`: with TLS or without, as its scheme says."""
+    def answers(self, address: Address) -> bool:
+        """Whether something speaks HTTP at `address`: with TLS or without, as its scheme says."""
         try:
-            with self._answered("GET", url, {}, None) as response:
+            with self._answered("GET", address, {}, None) as response:
                 # what servers of TLS answer to who speaks without
-                return bool(response.status_code != httpx.codes.BAD_REQUEST)
+                return response.status != HTTPStatus.BAD_REQUEST
         except (Transient, RegistryError):
             return False
 
-    def target(self, base: httpx.URL, text: str) -> httpx.URL:
+    def target(self, base: Address, text: str) -> Address:
         """Where a server sends us: another place over http(s), and neither down from TLS nor into this host.
+
+        Names are looked up only when they are connected with, and are refused then, if they lead into this host.
 
         Raises:
             RegistryError: it may not lead there.
         """
+        with contextlib.suppress(UnicodeError):  # the library takes each byte for a character
+            text = text.encode("latin-1").decode()
         try:
             # what has a scheme or a host of its own is not completed: joining is generous with broken ones
             absolute = text if _ABSOLUTE.match(text) else urljoin(str(base), text)
             absolute = f"{base.scheme}:{text}" if text.startswith("//") else absolute
-            parts = urlsplit(absolute)
-            if parts.scheme not in ("http", "https"):
-                raise _misled(base, f"an address of the scheme {parts.scheme[:20]!r}")
-            if not parts.hostname or parts.port == 0:
-                raise ValueError
-            target = httpx.URL(absolute).copy_with(username=None, password=None, fragment=None)
-        except (httpx.InvalidURL, ValueError, TypeError):
+            scheme = absolute.partition(":")[0].lower()
+            if scheme not in ("http", "https"):
+                raise _misled(base, f"an address of the scheme {scheme[:20]!r}")
+            target = parse_address(absolute)
+        except ValueError:
             raise _misled(base, "what is no address") from None
         if target.scheme == "http" and (base.scheme == "https" or not self._allows_plain):
             raise _misled(base, "plain http")
@@ -208,118 +214,92 @@ class Exchange:
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        self._connections.close()
 
 
-def _response(found: httpx.Response | BaseException) -> httpx.Response:
+def _response(found: HTTPResponse | BaseException) -> HTTPResponse:
     if isinstance(found, BaseException):
         raise found
     return found
 
 
-def _take_location(response: httpx.Response) -> None:
-    """Put aside where a redirect leads: the library would look at it, followed or not, and fail at broken ones."""
-    location = response.headers.pop("location", None)
-    if location is not None:
-        response.extensions[_LOCATION] = location
+def _leave(response: HTTPResponse) -> None:
+    """Keep the connection if all was read or there is nothing to read, else close it; give its place back."""
+    if response.length_remaining == 0:
+        with contextlib.suppress(library.HTTPError):
+            response.read1(1, decode_content=False)  # which only takes note of the end
+    if not response.closed:
+        response.close()
+    response.release_conn()
 
 
-def _check_proxies() -> None:
-    """See that the proxies of the environment are addresses, before the library meets them; never show them."""
-    for name, text in getproxies().items():
-        if name not in _PROXIES or not text:
-            continue
-        try:
-            parts = urlsplit(text if "://" in text else f"http://{text}")
-            is_fine = parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
-            httpx.URL(text)
-        except (ValueError, httpx.InvalidURL):
-            is_fine = False
-        if not is_fine:
-            raise InvalidArgument(
-                f"{name.upper()}_PROXY names a proxy that cannot be used",
-                hint="it is like http://proxy.example.org:3128 or socks5h://HOST:PORT",
-            )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this one; names other than localhost are not looked up."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def is_internal(host: str) -> bool:
-    """Whether a host is this one, or is only to be reached from it, as the metadata services of clouds are."""
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        try:  # numbers in the ways that only resolvers still take: 127.1, 0x7f000001
-            address = ipaddress.IPv4Address(socket.inet_aton(host))
-        except OSError:
-            return is_loopback(host)
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
-
-
-def host_shown(url: httpx.URL) -> str:
-    """How messages name a server: neither user, nor path, nor query."""
-    return f"{url.host}:{url.port}" if url.port else url.host
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
-
-
-def _misled(url: httpx.URL, whither: str) -> RegistryError:
+def _misled(address: Address, whither: str) -> RegistryError:
     return RegistryError(
-        f"{host_shown(url)} sends us to {whither}, which is refused", hint="this registry cannot be used"
+        f"{address.shown} sends us to {whither}, which is refused", hint="this registry cannot be used"
     )
 
 
 @contextlib.contextmanager
-def _faults(url: httpx.URL) -> Iterator[None]:
+def _faults(address: Address, *, is_answered: bool = False) -> Iterator[None]:
     """The HTTP library's faults as ours."""
-    where = host_shown(url)
+    where = address.shown
     try:
         yield
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise _no_connection(where, error) from error
-    except httpx.ProxyError as error:
-        raise RegistryUnreachable(
-            f"the proxy on the way to {where} refuses: {_reason(error)}", hint="check HTTPS_PROXY and NO_PROXY"
-        ) from error
-    except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL, httpx.DecodingError) as error:
-        raise RegistryError(f"{where} cannot be asked: {_reason(error)}") from error
-    except httpx.TimeoutException as error:
+    except library.ProxyError as error:
+        raise _no_proxy(where, error) from error
+    except (library.ConnectTimeoutError, library.SSLError) as error:
+        raise (_broken(where, error) if is_answered else _no_connection(where, error)) from error
+    except (library.TimeoutError, TimeoutError) as error:
         raise Transient(
             RegistryUnreachable(f"{where} went silent", hint="check the network, or try again later")
         ) from error
-    except httpx.TransportError as error:
-        raise Transient(
-            RegistryUnreachable(f"the connection to {where} broke: {_reason(error)}", hint="try again later")
-        ) from error
-    except ssl.SSLError as error:
-        raise Transient(RegistryUnreachable(f"the connection to {where} broke: {_reason(error)}")) from error
+    except (library.LocationValueError, UnicodeError) as error:
+        raise RegistryError(f"{where} cannot be asked: {_reason(error)}") from error
+    except (library.HTTPError, OSError) as error:
+        raise _broken(where, error) from error
+
+
+def _broken(where: str, error: Exception) -> Transient:
+    return Transient(RegistryUnreachable(f"the connection to {where} broke: {_reason(error)}", hint="try again later"))
 
 
 def _no_connection(where: str, error: Exception) -> Exception:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return RegistryUnreachable(
-                f"{where} cannot be trusted: {cause.verify_message or _reason(error)}",
-                hint="add its CA to the system's store or to certs.d, or name it in SSL_CERT_FILE",
-            )
-        cause = cause.__cause__ or cause.__context__
-    what = "no answer in time" if isinstance(error, httpx.ConnectTimeout) else _reason(error)
+    found = _untrusted(error)
+    if found is not None:
+        return RegistryUnreachable(
+            f"{where} cannot be trusted: {found.verify_message or _reason(found)}",
+            hint="add its CA to the system's store or to certs.d, or name it in SSL_CERT_FILE",
+        )
+    is_late = isinstance(error, library.ConnectTimeoutError) and not isinstance(error, library.NewConnectionError)
+    what = "no answer in time" if is_late else _reason(error)
     return Transient(
         RegistryUnreachable(f"no connection to {where}: {what}", hint="check the name, the network and HTTPS_PROXY"),
         attempts=_QUICK_ATTEMPTS,
     )
 
 
-def _reason(error: Exception) -> str:
+def _no_proxy(where: str, error: library.ProxyError) -> Exception:
+    what = _reason(error.original_error)
+    if isinstance(error.original_error, library.ConnectTimeoutError):
+        return Transient(
+            RegistryUnreachable(f"no connection to the proxy on the way to {where}: {what}", hint="check HTTPS_PROXY"),
+            attempts=_QUICK_ATTEMPTS,
+        )
+    return RegistryUnreachable(
+        f"the proxy on the way to {where} refuses: {what}", hint="check HTTPS_PROXY and NO_PROXY"
+    )
+
+
+def _untrusted(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says; if it comes from the library, what the system said to that."""
+    while isinstance(error, library.HTTPError) and (error.__cause__ or error.__context__):
+        error = error.__cause__ or error.__context__ or error
     text = _ERRNO.sub("", " ".join(str(error).split()))
     return text[:200] or type(error).__name__

@@ -29,6 +29,8 @@ class Patience:
     """Without a single byte."""
     document: float = 60.0
     """For the whole of a manifest, a config or a token."""
+    turn: float = 600.0
+    """For one of the connections, while others use all there may be."""
     alone: float = 1.0
     """After which a blob that comes over one connection gets another one, and so on."""
     window: float = 60.0

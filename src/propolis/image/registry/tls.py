@@ -20,9 +20,7 @@ def context(domain: str, *, insecure: bool) -> ssl.SSLContext:
     if insecure:
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
-    bundle, directory = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    if bundle or directory:
-        _add(bundle or "", lambda: made.load_verify_locations(bundle or None, directory or None))
+    _add_environment(made)
     for place in certificate_directories(domain):
         for path in sorted(place.glob("*.crt")):
             _add(str(path), lambda path=path: made.load_verify_locations(path))  # type: ignore[misc]
@@ -30,6 +28,23 @@ def context(domain: str, *, insecure: bool) -> ssl.SSLContext:
             key = path.with_suffix(".key")
             _add(str(path), lambda path=path, key=key: made.load_cert_chain(path, key))  # type: ignore[misc]
     return made
+
+
+def context_for_proxies() -> ssl.SSLContext:
+    """For proxies that speak TLS themselves: they get no certificate that is meant for a registry.
+
+    Raises:
+        As `context`.
+    """
+    made = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _add_environment(made)
+    return made
+
+
+def _add_environment(made: ssl.SSLContext) -> None:
+    bundle, directory = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if bundle or directory:
+        _add(bundle or "", lambda: made.load_verify_locations(bundle or None, directory or None))
 
 
 def _add(what: str, load: Callable[[], object]) -> None:
