@@ -6,14 +6,12 @@ import threading
 import time
 
 import pytest
-import trustme
 
 from propolis.errors import RegistryError, RegistryUnreachable
 from propolis.image.registry.address import parse_address
 from propolis.image.registry.exchange import Exchange
 from propolis.image.registry.retry import Patience, Transient
 from propolis.testing.registry import Fault, FaultKind, Registry
-from registries import Proxy
 
 
 @pytest.fixture
@@ -23,6 +21,19 @@ def names(monkeypatch):
     ask = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: ask(found.get(host, host), *rest, **more))
     return found
+
+
+@pytest.fixture
+def authority():
+    return pytest.importorskip("trustme", reason="makes certificates; not among what the Windows tests have").CA()
+
+
+@pytest.fixture
+def proxies(authority):
+    """What makes a proxy."""
+    from registries import Proxy
+
+    return Proxy
 
 
 def get(exchange, url, **headers):
@@ -47,8 +58,7 @@ def test_a_name_that_leads_into_this_host_is_not_asked(names, registry, patience
     assert registry.requests == []
 
 
-def test_nor_with_tls_nor_over_ipv6(names, home, monkeypatch, patience):
-    authority = trustme.CA()
+def test_nor_with_tls_nor_over_ipv6(names, authority, home, monkeypatch, patience):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("sixth.test").configure_cert(context)
     authority.cert_pem.write_to_path(str(home / "ca.pem"))
@@ -70,33 +80,32 @@ def test_a_registry_that_is_named_by_the_user_may_be_here_and_lead_here(names, r
     assert get(exchange, f"http://elsewhere.test:{port}/v2/")[0] == 200
 
 
-def test_where_a_proxy_leads_is_its_own_matter(names, registry, monkeypatch, patience):
+def test_where_a_proxy_leads_is_its_own_matter(names, proxies, registry, monkeypatch, patience):
     port = registry.address.partition(":")[2]
-    with Proxy() as proxy:
+    with proxies() as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
         exchange = Exchange("registry.test", insecure=True, patience=patience)
         assert get(exchange, f"http://elsewhere.test:{port}/v2/")[0] == 200
         assert proxy.asked == [f"GET http://elsewhere.test:{port}/v2/"]
 
 
-def test_a_proxy_that_is_not_there_or_refuses(monkeypatch, patience):
+def test_a_proxy_that_is_not_there_or_refuses(proxies, monkeypatch, patience):
     monkeypatch.setenv("HTTPS_PROXY", "http://user:hunter2@127.0.0.1:1")
     with pytest.raises(Transient, match=r"no connection to the proxy on the way to a\.b: .*refused") as caught:
         get(Exchange("a.b", insecure=False, patience=patience), "https://a.b/v2/")
     assert "hunter2" not in str(caught.value)
-    with Proxy(login="bob:right") as proxy:
+    with proxies(login="bob:right") as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://bob:hunter2@{proxy.address}")
         with pytest.raises(RegistryUnreachable, match=r"the proxy on the way to a\.b refuses: .*407") as caught:
             get(Exchange("a.b", insecure=False, patience=patience), "https://a.b/v2/")
         assert "hunter2" not in str(caught.value)
 
 
-def test_a_proxy_may_speak_tls(home, monkeypatch, registry, patience):
-    authority = trustme.CA()
+def test_a_proxy_may_speak_tls(authority, proxies, home, monkeypatch, patience):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1", "inner.test").configure_cert(context)
     authority.cert_pem.write_to_path(str(home / "ca.pem"))
-    with Proxy() as proxy, Registry(tls=context) as inner:
+    with proxies() as proxy, Registry(tls=context) as inner:
         proxy._server.socket = context.wrap_socket(proxy._server.socket, server_side=True)
         monkeypatch.setenv("HTTPS_PROXY", f"https://{proxy.address}")
         port = inner.address.partition(":")[2]
@@ -163,9 +172,9 @@ def test_only_so_many_at_once_and_nobody_waits_for_ever(registry):
     assert get(exchange, f"http://{registry.address}/v2/")[0] == 200
 
 
-def test_insecure_by_choice_warns_nobody(patience):
+def test_insecure_by_choice_warns_nobody(authority, patience):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("other.test").configure_cert(context)
+    authority.issue_cert("other.test").configure_cert(context)
     with Registry(tls=context) as registry:
         url = f"https://{registry.address}/v2/"
         with pytest.raises(RegistryUnreachable, match="cannot be trusted"):
