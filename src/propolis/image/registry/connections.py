@@ -1,7 +1,7 @@
 """The connections of one exchange, straight or by a proxy: how many, how long to wait, and with whom.
 
-With `exchange`, all that knows the HTTP library. A name that leads to this host, where a registry elsewhere sends us to
-it, is found out here, when it has been looked up and before anything is asked.
+With `exchange` and `faults`, all that knows the HTTP library. A name that leads to this host, where a registry
+elsewhere sends us to it, is found out here, when it has been looked up and before anything is asked.
 """
 
 import base64

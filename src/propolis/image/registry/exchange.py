@@ -1,12 +1,11 @@
 """One HTTP exchange: a request, its redirects, an answer that is read within bounds.
 
-With `connections`, all that knows the HTTP library; its faults become ours here. Credentials never follow a redirect to
-another host, and nothing that shows an address shows what may be secret in it.
+With `connections` and `faults`, all that knows the HTTP library. Credentials never follow a redirect to another host,
+and nothing that shows an address shows what may be secret in it.
 """
 
 import contextlib
 import re
-import ssl
 import threading
 import time
 import weakref
@@ -16,23 +15,21 @@ from http import HTTPStatus
 from queue import Empty, SimpleQueue
 from urllib.parse import urljoin
 
-from urllib3 import exceptions as library
+from urllib3.exceptions import HTTPError
 from urllib3.response import HTTPResponse
 
 from propolis.errors import RegistryError, RegistryUnreachable
 from propolis.image.registry import tls
 from propolis.image.registry.address import Address, is_internal, is_loopback, parse_address
 from propolis.image.registry.connections import MAX_CONNECTIONS, Connections, UnderWay
+from propolis.image.registry.faults import faults
 from propolis.image.registry.name import host_of
 from propolis.image.registry.retry import Patience, Transient
 
 _MAX_REDIRECTS = 6
 _REDIRECTS = (301, 302, 303, 307, 308)
-_QUICK_ATTEMPTS = 2
-"""Where nothing answers at all, there is little hope."""
 _PIECE = 256 << 10
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 
 
 @dataclass(slots=True)
@@ -56,7 +53,7 @@ class Answer:
         Raises:
             Transient: the connection broke, or nothing came for `Patience.read` seconds.
         """
-        with _faults(self.address, is_answered=True):
+        with faults(self.address, is_answered=True):
             # reads the socket once, however little comes; those that fill a buffer would hide how slow it is
             while piece := self._response.read1(_PIECE, decode_content=False):
                 yield piece
@@ -137,7 +134,7 @@ class Exchange:
                 RegistryUnreachable(f"all {MAX_CONNECTIONS} connections to {address.shown} are in use for long")
             )
         try:
-            with _faults(address):
+            with faults(address):
                 response = self._begun(method, address, headers, form)
             try:
                 yield response
@@ -225,8 +222,8 @@ def _response(found: HTTPResponse | BaseException) -> HTTPResponse:
 
 def _leave(response: HTTPResponse) -> None:
     """Keep the connection if all was read or there is nothing to read, else close it; give its place back."""
-    if response.length_remaining == 0:
-        with contextlib.suppress(library.HTTPError):
+    if response.length_remaining == 0 and not response.chunked:
+        with contextlib.suppress(HTTPError):
             response.read1(1, decode_content=False)  # which only takes note of the end
     if not response.closed:
         response.close()
@@ -237,69 +234,3 @@ def _misled(address: Address, whither: str) -> RegistryError:
     return RegistryError(
         f"{address.shown} sends us to {whither}, which is refused", hint="this registry cannot be used"
     )
-
-
-@contextlib.contextmanager
-def _faults(address: Address, *, is_answered: bool = False) -> Iterator[None]:
-    """The HTTP library's faults as ours."""
-    where = address.shown
-    try:
-        yield
-    except library.ProxyError as error:
-        raise _no_proxy(where, error) from error
-    except (library.ConnectTimeoutError, library.SSLError) as error:
-        raise (_broken(where, error) if is_answered else _no_connection(where, error)) from error
-    except (library.TimeoutError, TimeoutError) as error:
-        raise Transient(
-            RegistryUnreachable(f"{where} went silent", hint="check the network, or try again later")
-        ) from error
-    except (library.LocationValueError, UnicodeError) as error:
-        raise RegistryError(f"{where} cannot be asked: {_reason(error)}") from error
-    except (library.HTTPError, OSError) as error:
-        raise _broken(where, error) from error
-
-
-def _broken(where: str, error: Exception) -> Transient:
-    return Transient(RegistryUnreachable(f"the connection to {where} broke: {_reason(error)}", hint="try again later"))
-
-
-def _no_connection(where: str, error: Exception) -> Exception:
-    found = _untrusted(error)
-    if found is not None:
-        return RegistryUnreachable(
-            f"{where} cannot be trusted: {found.verify_message or _reason(found)}",
-            hint="add its CA to the system's store or to certs.d, or name it in SSL_CERT_FILE",
-        )
-    is_late = isinstance(error, library.ConnectTimeoutError) and not isinstance(error, library.NewConnectionError)
-    what = "no answer in time" if is_late else _reason(error)
-    return Transient(
-        RegistryUnreachable(f"no connection to {where}: {what}", hint="check the name, the network and HTTPS_PROXY"),
-        attempts=_QUICK_ATTEMPTS,
-    )
-
-
-def _no_proxy(where: str, error: library.ProxyError) -> Exception:
-    what = _reason(error.original_error)
-    if isinstance(error.original_error, library.ConnectTimeoutError):
-        return Transient(
-            RegistryUnreachable(f"no connection to the proxy on the way to {where}: {what}", hint="check HTTPS_PROXY"),
-            attempts=_QUICK_ATTEMPTS,
-        )
-    return RegistryUnreachable(
-        f"the proxy on the way to {where} refuses: {what}", hint="check HTTPS_PROXY and NO_PROXY"
-    )
-
-
-def _untrusted(error: BaseException) -> ssl.SSLCertVerificationError | None:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
-        cause = cause.__cause__ or cause.__context__
-    return cause
-
-
-def _reason(error: BaseException) -> str:
-    """What an error says; if it comes from the library, what the system said to that."""
-    while isinstance(error, library.HTTPError) and (error.__cause__ or error.__context__):
-        error = error.__cause__ or error.__context__ or error
-    text = _ERRNO.sub("", " ".join(str(error).split()))
-    return text[:200] or type(error).__name__
