@@ -244,7 +244,9 @@ def test_a_killed_pull_goes_on_in_the_next_run(big, tmp_path):
     assert kept == 30 << 20
     assert pulling(tmp_path, f"{big.address}/big").wait() == 0
     (resumed,) = [request for request in big.requests if request.headers.get("range")]
-    assert resumed.headers["range"] == f"bytes={kept}-{len(big.blobs[layer]) - 1}"
+    begun, _, end = resumed.headers["range"].removeprefix("bytes=").partition("-")
+    assert kept - (1 << 20) <= int(begun) <= kept, "but for what it had no time to note"
+    assert int(end) == len(big.blobs[layer]) - 1
     assert not partial.exists()
     assert len(list((tmp_path / "layers").glob("*.raw"))) == 1
     assert not list((tmp_path / "layers").glob(".staged-*"))

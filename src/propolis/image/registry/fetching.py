@@ -89,7 +89,8 @@ class Fetching:
             )
             skip = self._first(answer, start)
             # what is sent of a blob in whole goes on to its end
-            yield from self._watched(answer, skip, end - start if answer.status == _PARTIAL_CONTENT else None, start)
+            most = (end if answer.status == _PARTIAL_CONTENT else self._layer.size) - start
+            yield from self._watched(answer, claim, skip, most)
 
     def _first(self, answer: Answer, start: int) -> int:
         """How many bytes at the beginning of the answer we have already; sees that it is about the right blob."""
@@ -109,9 +110,11 @@ class Fetching:
             raise RegistryError(f"{self._where()}: the registry sends all of it, whatever part is asked for")
         return start
 
-    def _watched(self, answer: Answer, skip: int, most: int | None, start: int) -> Iterator[bytes]:
-        """The answer without its first `skip` bytes and without what is too much; not for ever, however slow."""
-        left = self._layer.size - start if most is None else most
+    def _watched(self, answer: Answer, claim: Claim, skip: int, left: int) -> Iterator[bytes]:
+        """The answer without its first `skip` bytes and what follows `left` more; not for ever, however slow.
+
+        Read to its end where there is no more to it, so that its connection can be used again.
+        """
         until, grown = time.monotonic() + self._patience.window, 0
         for piece in answer.pieces():
             grown += len(piece)
@@ -122,11 +125,14 @@ class Fetching:
                 until, grown = now + self._patience.window, 0
             wanted = piece[skip:]
             skip -= len(piece) - len(wanted)
-            if len(wanted) > left:
-                raise self._wrong_size()
-            left -= len(wanted)
-            if wanted:
-                yield wanted
+            if not wanted:
+                continue
+            if not left:
+                return  # what else is sent is not of this blob: its digest says so
+            yield wanted[:left]
+            left -= min(left, len(wanted))
+            if left and claim.position >= claim.end:
+                return  # another has taken the rest over
 
     def _where(self) -> str:
         return f"{self._layer} of {self._clients[0].origin}"

@@ -177,7 +177,7 @@ class Download(io.RawIOBase):
                     self._partial.note(noted, claim.position)
 
     def _took(self, claim: Claim, count: int) -> bool:
-        """So many bytes more are there; returns whether that is enough."""
+        """So many bytes more are there; returns whether nobody wants them any more."""
         with self._changed:
             start = claim.position
             # what lies behind the end is another's meanwhile, and the same bytes
@@ -185,7 +185,7 @@ class Download(io.RawIOBase):
             self._here.add(start, claim.position)
             if claim.position >= self._wanted:
                 self._changed.notify_all()
-            return self._is_left or claim.position == claim.end
+            return self._is_left
 
     def _is_slow(self, fetching: Fetching) -> bool:
         """Whether it takes so long that another connection may help."""

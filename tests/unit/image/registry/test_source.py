@@ -422,7 +422,7 @@ def test_every_fault_in_every_phase(platforms, pulled, store, fault, phase, time
         armed = replace(FAULTS[fault], request=request_of(phase, registry), times=times)
         registry.arm(armed)
         recovers = times == 1 and (fault in RECOVERS or (fault == "length" and phase != "layer"))
-        if recovers:
+        if recovers or (fault == "endless" and phase == "layer"):  # which is read as far as its size tells
             assert pulled(f"{registry.address}/app")[1] == FILES
         else:
             with pytest.raises(MEANS.get(fault, RegistryError)) as caught:
