@@ -196,6 +196,8 @@ def _make_python(home: Path) -> None:
     parts = ["stub.c", "stub-rc.o", library_of_python]
     _run([_COMPILER, "-O2", "-Wall", "-Werror", "-municode", "-o", "python.exe", *parts], cwd=home)
     _make_stable_abi(home, library_of_python)
+    # what Rust's programs ask for random bytes; Wine has it from version 9 on
+    _make_forwarding(home, "bcryptprimitives", {"ProcessPrng": "ADVAPI32.SystemFunction036"})
     target = [*_pip("install"), "--require-hashes", "--no-deps", "--no-compile", "-r", _PINS]
     _run([*target, "--target", home / "Lib" / "site-packages"])
 
@@ -205,10 +207,15 @@ def _make_stable_abi(home: Path, library: Path) -> None:
     listing = _run(["x86_64-w64-mingw32-objdump", "-p", library])
     table = listing.partition("[Ordinal/Name Pointer] Table")[2].partition("\n\n")[0]
     names = [line.split()[-1] for line in table.splitlines() if line.strip().startswith("[")]
-    forwards = "".join(f"  {name} = {library.stem}.{name}\n" for name in names)
-    (home / "python3.def").write_text(f"LIBRARY python3\nEXPORTS\n{forwards}")
+    _make_forwarding(home, "python3", {name: f"{library.stem}.{name}" for name in names})
+
+
+def _make_forwarding(home: Path, name: str, forwards: Mapping[str, str]) -> None:
+    """Make a DLL of which each name stands for one of another DLL."""
+    listed = "".join(f"  {own} = {other}\n" for own, other in forwards.items())
+    (home / f"{name}.def").write_text(f"LIBRARY {name}\nEXPORTS\n{listed}")
     (home / "empty.c").write_text("int unused;\n")
-    _run([_COMPILER, "-shared", "-nostdlib", "-Wl,-e,0", "-o", "python3.dll", "empty.c", "python3.def"], cwd=home)
+    _run([_COMPILER, "-shared", "-nostdlib", "-Wl,-e,0", "-o", f"{name}.dll", "empty.c", f"{name}.def"], cwd=home)
 
 
 def _pip(verb: str) -> list[str]:

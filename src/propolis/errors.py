@@ -11,6 +11,7 @@ what to do next. `exit_code` is what the command line exits with (docker's conve
     │   │   └── DigestMismatch              bytes differ from the digest that names them
     │   │       └── BlobDamaged             those were kept here, and are gone: another try fetches them
     │   ├── PlatformMismatch                the image is for another architecture or system
+    │   ├── SignatureRejected               the signature policy of this host does not let the image be used
     │   └── RegistryError                   a registry refused or broke; the message has its own words
     │       ├── AccessDenied                log in, or ask for access
     │       └── RegistryUnreachable         no connection, or it went silent: check network, proxy and CA; try again
@@ -88,6 +89,10 @@ class BlobDamaged(DigestMismatch):
 
 class PlatformMismatch(ImageError):
     """The image is for another architecture or operating system."""
+
+
+class SignatureRejected(ImageError):
+    """The signature policy of this host does not let the image be used: none, or none that counts, has signed it."""
 
 
 class RegistryError(ImageError):

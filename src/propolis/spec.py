@@ -272,3 +272,4 @@ class MachineSpec:
     groups: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
     pull: PullPolicy = PullPolicy.MISSING
+    signature_policy: Path | None = None

@@ -2,9 +2,12 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
+from propolis.host.directories import cache_directory
+from propolis.testing.registry import Fault, FaultKind, Registry
 from terminals import PROPOLIS, Tmux
 
 KEYS = ("C-p", "C-q")
@@ -90,3 +93,24 @@ def test_a_screen_is_drawn_anew_for_who_comes_back(shell):
     shell.expect(r"^\$$")
     shell.enter("echo status $?")
     shell.expect("status 3")
+
+
+def test_bars_leave_the_terminal_to_the_workload(tmux, busybox_image, tmp_path):
+    (tmp_path / "kernels").symlink_to(cache_directory() / "kernels")
+    layout, _, tag = busybox_image.removeprefix("oci:").partition(":")
+    with Registry() as registry:
+        registry.push(Path(layout), "app", source=tag or "latest")
+        layer = max(registry.blobs, key=lambda digest: len(registry.blobs[digest]))
+        again = {"Retry-After": "3"}
+        registry.arm(Fault(kind=FaultKind.STATUS, request=layer, status=503, headers=again))
+        tmux.enter(
+            f"export PROPOLIS_CACHE={tmp_path}; clear; {PROPOLIS} run -it -e 'PS1=box# ' {registry.address}/app sh"
+        )
+        tmux.expect(r"^[0-9a-f]{12} [━╸╺]* +0.0 of|^[0-9a-f]{12} ━")
+        screen = tmux.expect(r"^box#$")
+        assert not re.search("^[0-9a-f]{12}|layers|boot", screen, re.MULTILINE)
+        tmux.enter("stty size; exit 7")
+        tmux.expect(r"^24 80$")
+        tmux.expect(r"^\$$")
+        tmux.enter("echo $?")
+        tmux.expect(r"^7$")

@@ -12,25 +12,40 @@ from propolis.image.layout import LayoutSource
 from propolis.image.reference import Reference, Transport
 from propolis.image.source import Image, ImageSource
 from propolis.image.store import BlobStore
+from propolis.image.trust.files import find_policy
 from propolis.spec import Architecture, PullPolicy
 
 
 def open_image(
-    reference: str, architecture: Architecture, store: BlobStore, pull: PullPolicy = PullPolicy.MISSING
+    reference: str,
+    architecture: Architecture,
+    store: BlobStore,
+    pull: PullPolicy = PullPolicy.MISSING,
+    signature_policy: Path | None = None,
 ) -> Image:
     """The image that `reference` names, for linux on `architecture`. No layer is read. `pull` is for registries.
+
+    What a signature policy (by default this host's, if it has one) does not allow is not opened.
 
     Raises:
         InvalidArgument: the reference is no reference, or fits several images.
         ImageNotFound: nothing at that place, or nothing by that name.
         PlatformMismatch: it is not for this architecture; the message says what for.
         ImageInvalid: the documents break the specification or their digests.
+        SignatureRejected: the signature policy does not allow it.
         RegistryError: a registry cannot be reached, refuses, or is broken.
         StorageFull, DiskError: the store cannot be written to.
     """
     parsed = references.parse(reference, probe)
+    policy = find_policy(signature_policy)
     source = _source(parsed, store, pull)
     found = source.find(parsed.name, parsed.digest, architecture)
+    if policy is not None:
+        from propolis.image.trust.verification import check
+
+        check(policy, parsed, found, source)
+    if found.remember is not None:
+        found.remember()
     return Image(
         reference=str(parsed),
         digest=found.digest,

@@ -47,6 +47,8 @@ class Selected:
     descriptor: Descriptor
     manifest: Manifest
     config: Config
+    indexes: tuple[str, ...] = ()
+    """Digests of the indexes that led to it, outermost first."""
 
 
 def select(candidates: Iterable[Descriptor], architecture: Architecture, read: Read, what: str) -> Selected:
@@ -97,7 +99,7 @@ class _Search:
                 inner = parse_index(self._document(descriptor), f"index {short(descriptor.digest)}")
                 found = self.descend(inner, (*ancestors, descriptor.digest))
             else:
-                found = self._image(descriptor)
+                found = self._image(descriptor, ancestors)
             if found is not None:
                 return found
         return None
@@ -116,7 +118,7 @@ class _Search:
                 self.others.append(str(platform))
         return [descriptor for _, descriptor in sorted(ranked, key=lambda item: item[0])]
 
-    def _image(self, descriptor: Descriptor) -> Selected | None:
+    def _image(self, descriptor: Descriptor, ancestors: tuple[str, ...]) -> Selected | None:
         what = f"manifest {short(descriptor.digest)}"
         if descriptor.media_type not in MANIFEST_TYPES:
             raise ImageInvalid(f"{what} is of type {descriptor.media_type[:120]!r}, which is no image")
@@ -125,7 +127,7 @@ class _Search:
         if not fits(config.platform, self.architecture):
             self.others.append(str(config.platform))
             return None
-        return Selected(descriptor=descriptor, manifest=manifest, config=config)
+        return Selected(descriptor=descriptor, manifest=manifest, config=config, indexes=ancestors)
 
     def _document(self, descriptor: Descriptor) -> bytes:
         self.documents += 1

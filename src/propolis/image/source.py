@@ -4,10 +4,12 @@ Vocabulary of this room: no I/O. Implementations are `layout`, `docker_archive` 
 picks one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from propolis.image.manifest import Config, Layer
+from propolis.image.registry.name import ImageName
 from propolis.spec import Architecture
 
 
@@ -46,6 +48,12 @@ class Found:
     digest: str
     config: Config
     layers: tuple[Layer, ...]
+    indexes: tuple[str, ...] = ()
+    """Digests of the indexes that led to its manifest."""
+    name: ImageName | None = None
+    """In full, where it comes from a registry."""
+    remember: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+    """Keeps what the tag names now; to be called once the image is known to be allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,6 +114,11 @@ class BlobStore:
         """Where it is kept what tags name (`tags.TagRecords`)."""
         return self._directory / "tags"
 
+    @property
+    def signatures(self) -> Path:
+        """Where signatures of images are kept (`trust.records.SignatureRecords`)."""
+        return self._directory / "signatures"
+
     def add(self, digest: str, size: int, pieces: Iterable[bytes]) -> Path:
         """Write a blob of exactly `size` bytes, verifying it on the way; an existing one is kept and `pieces` not read.
 

@@ -62,6 +62,7 @@ def build(
     label: str = "",
     journal: bool = False,
     verity: bool = False,
+    signature_policy: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> tuple[BuiltDisk, ...]:
     """Make disk files of an image, a tar or a directory; the tree lies in the root of an ext4 file system.
@@ -79,6 +80,7 @@ def build(
         label: the file system's, at most 16 bytes.
         journal: give the file system a journal; of use where the disk is written to.
         verity: put a dm-verity tree behind the file system.
+        signature_policy: a file that says which images may be used, in place of this host's own, if it has one.
         reporter: hears about progress.
 
     Raises:
@@ -96,7 +98,8 @@ def build(
     )
     place = path_of(str(source))
     _check_target(place, target, is_directory)
-    with contents(str(source), flatten, reporter) as found:
+    trusted = None if signature_policy is None else Path(signature_policy)
+    with contents(str(source), flatten, reporter, trusted) as found:
         if len(found) > 1 and not is_directory:
             raise InvalidArgument(
                 f"{source} has {len(found)} layers, which make a disk each",

@@ -49,12 +49,15 @@ class Content:
 
 
 @contextlib.contextmanager
-def contents(source: str, flatten: bool, reporter: Reporter) -> Iterator[Sequence[Content]]:
+def contents(
+    source: str, flatten: bool, reporter: Reporter, signature_policy: Path | None = None
+) -> Iterator[Sequence[Content]]:
     """What disks `source` gives: one, or one for each of an image's layers unless they are to be merged.
 
     Raises:
         InvalidArgument: the source is no reference, or fits several images.
         ImageNotFound: nothing is there.
+        SignatureRejected: it is an image that the signature policy does not allow.
         ImageInvalid: what is there is neither image, tar nor directory.
         What converting the layers raises, when they are to be merged.
     """
@@ -65,7 +68,8 @@ def contents(source: str, flatten: bool, reporter: Reporter) -> Iterator[Sequenc
         with _tar(path, flatten, reporter) as content:
             yield [content]
     else:
-        image = open_image(source, Architecture.X86_64, BlobStore(cache_directory() / "blobs"))
+        store = BlobStore(cache_directory() / "blobs")
+        image = open_image(source, Architecture.X86_64, store, signature_policy=signature_policy)
         yield [_merged(source, image, reporter)] if flatten else _layers(image, reporter)
 
 

@@ -131,7 +131,7 @@ def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[I
     cache = cache_directory()
     architecture = backend.capabilities.architectures[0]
     with _step(reporter, "open image"):
-        image = open_image(spec.image, architecture, BlobStore(cache / "blobs"), spec.pull)
+        image = open_image(spec.image, architecture, BlobStore(cache / "blobs"), spec.pull, spec.signature_policy)
         main_process(image.config, spec)  # an image without a command is told before any work
     with _step(reporter, "prepare disks"):
         disk_format = backend.capabilities.disk_formats[0]

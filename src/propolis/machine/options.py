@@ -74,6 +74,8 @@ class MachineOptions(TypedDict, total=False):
     """Addresses for /etc/resolv.conf, if the image has none."""
     pull: PullPolicy | str
     """When a registry is asked for the image: always, missing (by default) or never."""
+    signature_policy: str | Path | None
+    """A file that says which images may run, in place of this host's own (`docs/images.md`)."""
 
 
 class ExecOptions(TypedDict, total=False):
@@ -108,6 +110,7 @@ def machine_spec(image: str, command: Sequence[str] | None = None, **options: Un
     if isinstance(entrypoint, str):
         entrypoint = [entrypoint] if entrypoint else []
     kernel, initrd = options.get("kernel"), options.get("initrd")
+    policy = options.get("signature_policy")
     if initrd is not None and kernel is None:
         raise InvalidArgument("an initrd needs the kernel it belongs to", hint="give --kernel too")
     return MachineSpec(
@@ -131,6 +134,7 @@ def machine_spec(image: str, command: Sequence[str] | None = None, **options: Un
         groups=tuple(_argument(group) for group in options.get("groups", ())),
         dns=_addresses(options.get("dns", ())),
         pull=pull_policy(options.get("pull", PullPolicy.MISSING)),
+        signature_policy=None if policy is None else Path(policy),
     )
 
 

@@ -1,5 +1,7 @@
 """An image made ready to run: fetched, verified, its disks cached. What `launch` does before there is a machine."""
 
+from pathlib import Path
+
 from propolis.disk.cache import LayerCache
 from propolis.host.directories import cache_directory
 from propolis.hypervisor import registry
@@ -17,13 +19,15 @@ def pull(
     *,
     policy: PullPolicy | str = PullPolicy.ALWAYS,
     backend: str | None = None,
+    signature_policy: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> Image:
     """Fetch `image`, so that machines of `backend` (by default the usual one) start from the cache alone.
 
     Raises:
         InvalidArgument: the reference or the policy is none.
-        ImageError: it is not there, not for this host, or broken; RegistryError among them.
+        ImageError: it is not there, not for this host, not allowed by `signature_policy` (by default this host's, if it
+            has one), or broken; RegistryError and SignatureRejected among them.
         DiskError: its disks cannot be made.
         BackendUnavailable: no backend, so nobody knows which disks are needed.
     """
@@ -32,7 +36,8 @@ def pull(
     cache = cache_directory()
     reporter.begin("open image")
     architecture = chosen.capabilities.architectures[0]
-    opened = open_image(image, architecture, BlobStore(cache / "blobs"), pull_policy(policy))
+    store, trusted = BlobStore(cache / "blobs"), None if signature_policy is None else Path(signature_policy)
+    opened = open_image(image, architecture, store, pull_policy(policy), trusted)
     reporter.end("open image")
     reporter.begin("prepare disks")
     layer_disks(opened, LayerCache(cache / "layers"), chosen.capabilities.disk_formats[0], reporter)

@@ -44,6 +44,7 @@ def command() -> None:
 @click.option("--label", default="", metavar="TEXT", help="The file system's label.")
 @click.option("--journal", is_flag=True, help="Give the file system a journal, if it is to be written to.")
 @click.option("--verity", "with_verity", is_flag=True, help="Put a dm-verity tree behind it, and print its root hash.")
+@click.option("--signature-policy", metavar="FILE", help="What says whose images may be used.")
 @progress_options
 def build_command(source: str, output: str, **given: Any) -> int:
     """Make SOURCE an ext4 disk: an image (as for `run`), a tar, or a directory with a root file system.
@@ -62,6 +63,7 @@ def build_command(source: str, output: str, **given: Any) -> int:
             label=given["label"],
             journal=given["journal"],
             verity=given["with_verity"],
+            signature_policy=given["signature_policy"],
             reporter=progress,
         )
     finally:

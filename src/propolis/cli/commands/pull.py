@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import click
 
@@ -18,8 +19,9 @@ _REFRESH = 0.1
 @click.command("pull")
 @click.argument("image")
 @click.option("--backend", metavar="NAME", help="Make it ready for this hypervisor backend.")
+@click.option("--signature-policy", metavar="FILE", help="What says whose images are taken.")
 @progress_options
-def command(image: str, backend: str | None, progress: Mode) -> int:
+def command(image: str, backend: str | None, signature_policy: str | None, progress: Mode) -> int:
     """Fetch IMAGE and make it ready to run; what is here already is not fetched again.
 
     Prints the image in full, with its digest. What an interrupted pull got is kept for the next one.
@@ -27,7 +29,8 @@ def command(image: str, backend: str | None, progress: Mode) -> int:
     reporter = Progress(progress)
     try:
         with Revocable(reporter) as revocable:
-            pulled = _watched(lambda: pull(image, backend=backend, reporter=revocable), reporter)
+            work = partial(pull, image, backend=backend, signature_policy=signature_policy, reporter=revocable)
+            pulled = _watched(work, reporter)
     finally:
         reporter.close()
     reference = pulled.reference.partition("@")[0]

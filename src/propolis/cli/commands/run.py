@@ -72,6 +72,7 @@ from propolis.spec import MachineSpec, Mount
 @click.option(
     "--pull", metavar="always|missing|never", default="missing", help="When to ask a registry. [default: missing]"
 )
+@click.option("--signature-policy", metavar="FILE", help="What says whose images may run.")
 @click.option("--rm", is_flag=True, help="Accepted for docker's sake: machines are always removed when they end.")
 @click.option("--timing", is_flag=True, help="Tell at the end how long each step took.")
 @progress_options
@@ -104,6 +105,7 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
         groups=given["group_add"],
         dns=given["dns"],
         pull=given["pull"],
+        signature_policy=given["signature_policy"],
     )
     rows, columns = terminal.ours()
     spec = replace(spec, rows=rows, columns=columns)

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from propolis.errors import AccessDenied, ImageNotFound, RegistryError
 from propolis.image.digest import is_digest, short
 from propolis.image.document import MAX_DOCUMENT
-from propolis.image.manifest import INDEX_TYPES, MANIFEST_TYPES
+from propolis.image.manifest import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
 from propolis.image.registry.address import Address, parse_address
 from propolis.image.registry.auth import Authenticator
 from propolis.image.registry.challenge import parse_challenges
@@ -88,14 +88,26 @@ class RegistryClient:
 
         return persevere(self._patience, head)
 
-    def small_blob(self, digest: str) -> bytes:
-        """A config; errors as `manifest`."""
+    def small_blob(self, digest: str, limit: int = MAX_DOCUMENT) -> bytes:
+        """A blob of at most `limit` bytes; errors as `manifest`."""
 
         def get() -> bytes:
             with self.opened("GET", f"blobs/{digest}", {}) as answer:
-                return answer.body(MAX_DOCUMENT)
+                return answer.body(limit)
 
         return persevere(self._patience, get)
+
+    def referrers(self, digest: str) -> bytes:
+        """The index of manifests whose subject is `digest`; errors as `manifest`, ImageNotFound if there is none."""
+
+        def get() -> bytes:
+            with self.opened("GET", f"referrers/{digest}", {"Accept": OCI_INDEX}) as answer:
+                return answer.body(MAX_DOCUMENT)
+
+        try:
+            return persevere(self._patience, get)
+        except ImageNotFound:  # a registry that does not know of referrers; then there is a tag in their place
+            return self.manifest(digest.replace(":", "-")).data
 
     @contextlib.contextmanager
     def opened(self, method: str, path: str, headers: Mapping[str, str]) -> Iterator[Answer]:

@@ -52,7 +52,7 @@ class ImageName:
         return self.place + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
 
-def parse_name(text: str) -> ImageName:
+def parse_name(text: str, *, default_tag: str = _DEFAULT_TAG) -> ImageName:
     """Read a name; what is missing is completed as docker does.
 
     Raises:
@@ -77,7 +77,7 @@ def parse_name(text: str) -> ImageName:
     if len(repository) > _MAX_REPOSITORY:
         raise _fault(text, f"a repository has at most {_MAX_REPOSITORY} characters", "")
     name = ImageName(domain=domain, repository=repository, tag=tag, digest=digest)
-    return name if tag or digest else replace(name, tag=_DEFAULT_TAG)
+    return name if tag or digest else replace(name, tag=default_tag)
 
 
 def is_qualified(text: str) -> bool:

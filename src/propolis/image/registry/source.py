@@ -5,8 +5,8 @@ what connections take.
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -40,6 +40,7 @@ from propolis.spec import Architecture, PullPolicy
 if TYPE_CHECKING:
     from propolis.image.registry.client import RegistryClient
     from propolis.image.registry.configuration import Configuration
+    from propolis.image.trust.signature import Signature
 
 
 class _Absent(Exception):
@@ -112,10 +113,35 @@ class RegistrySource:
             )
         from propolis.image.registry.transfer import Download
 
+        return cast(BinaryIO, Download(self._connected(), layer, self._store.partial(layer.digest), self._patience))
+
+    def kept_signatures(self, digest: str) -> "Sequence[Signature]":
+        """See `trust.verification.SignatureSource`."""
+        assert self._name is not None
+        from propolis.image.trust.records import SignatureRecords
+
+        return SignatureRecords(self._store.signatures).read(self._name.place, digest)
+
+    def fetch_signatures(self, digest: str, *, bundles: bool) -> "Sequence[Signature]":
+        """See `trust.verification.SignatureSource`; none where nothing is to be fetched."""
+        assert self._name is not None
+        if self._pull is PullPolicy.NEVER:
+            return ()
+        from propolis.image.registry.signatures import fetch_signatures
+        from propolis.image.trust.records import SignatureRecords
+
+        found = fetch_signatures(self._connected(), digest, bundles=bundles)
+        if found:
+            SignatureRecords(self._store.signatures).keep(self._name.place, digest, found)
+        return found
+
+    def _connected(self) -> "Sequence[RegistryClient]":
+        """Clients for the places that may have the image."""
+        assert self._name is not None
         with self._lock:
             if not self._clients:
                 self._clients = list(self._origins(self._name))
-        return cast(BinaryIO, Download(self._clients, layer, self._store.partial(layer.digest), self._patience))
+        return self._clients
 
     @property
     def _configuration(self) -> "Configuration":
@@ -165,7 +191,7 @@ class RegistrySource:
                 continue
             self._clients = [client, *clients]
             if name.tag and not name.digest:
-                self._tags.keep(str(name), self._resolved)
+                return replace(found, remember=partial(self._tags.keep, str(name), self._resolved))
             return found
         raise _last(faults, "")
 
@@ -206,6 +232,8 @@ class RegistrySource:
             digest=selected.descriptor.digest,
             config=selected.config,
             layers=pair_layers(selected.manifest, selected.config, what),
+            indexes=selected.indexes,
+            name=name,
         )
 
 
