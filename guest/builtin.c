@@ -14,6 +14,7 @@ static const struct {
     {"remove", 2, builtin_remove}, {"rename", 2, builtin_rename},   {"read", 3, builtin_read},
     {"write", 3, builtin_write},   {"extract", 2, builtin_extract}, {"archive", 2, builtin_archive},
     {"watch", 2, builtin_watch},   {"dial", 3, builtin_dial},       {"stats", 0, builtin_stats},
+    {"mount", 5, builtin_mount},   {"unmount", 2, builtin_unmount},
 };
 
 int builtin_fault(const char *subject, int error)

@@ -25,5 +25,7 @@ int builtin_archive(char *const *argv); /* PATH, follow|nofollow; a tar on stand
 int builtin_watch(char *const *argv);   /* PATH, recursive|one */
 int builtin_dial(char *const *argv);    /* tcp HOST PORT, or unix PATH */
 int builtin_stats(char *const *argv);
+int builtin_mount(char *const *argv);   /* TARGET, share|file|tmpfs, source, options, ro|rw; tells the mount's number */
+int builtin_unmount(char *const *argv); /* TARGET, its number */
 
 #endif

@@ -20,7 +20,8 @@ static int own_pids = -1, pids = -1, mounts = -1;
 /* The first process of the namespace: everything without parents becomes its child, and is forgotten when it ends. */
 static _Noreturn void reap(bool unmasked, int ready)
 {
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+    /* what is mounted later comes here too, and nothing goes back */
+    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0 ||
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0)
         die_errno("cannot mount the workload's own /proc");
     if (!unmasked)
@@ -49,6 +50,8 @@ void namespace_open(bool unmasked)
     char byte;
     if (pipe2(ready, O_CLOEXEC) != 0)
         die_errno("cannot make a pipe");
+    if (mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL) != 0)
+        die_errno("cannot share mounts with the workload");
     first = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
     if (first == 0)
         reap(unmasked, ready[1]);

@@ -43,7 +43,7 @@ static int mount_over_vsock(const char *tag, const char *place, unsigned long fl
     char options[256];
     int fd = vsock_dial(WIRE_SHARE_PORT, HYPERV_SIZE, now_ms() + HYPERV_WAIT_MS);
     if (fd < 0)
-        die_errno("cannot reach the host's shares at vsock port %d", WIRE_SHARE_PORT);
+        return -1;
     snprintf(options, sizeof options, "trans=fd,rfdno=%d,wfdno=%d,msize=%d,aname=%s," COMMON, fd, fd, HYPERV_SIZE, tag);
     int result = mount(tag, place, "9p", flags, options);
     int saved = errno;
@@ -57,6 +57,12 @@ static int mount_over_virtio(const char *tag, const char *place, unsigned long f
     return mount(tag, place, "9p", flags, "trans=virtio,msize=524288," COMMON);
 }
 
+int shares_reach(const char *tag, bool read_only, const char *place)
+{
+    unsigned long flags = MS_NODEV | (read_only ? MS_RDONLY : 0UL);
+    return (devices_vmbus() ? mount_over_vsock : mount_over_virtio)(tag, place, flags);
+}
+
 /* The mount of one share, once, at its place in the initramfs. */
 static void reach(const char *tag, bool read_only, char place[PATH_MAX])
 {
@@ -64,41 +70,63 @@ static void reach(const char *tag, bool read_only, char place[PATH_MAX])
     mkdir(PLACE, 0700);
     if (mkdir(place, 0700) != 0 && errno == EEXIST)
         return;
-    unsigned long flags = MS_NODEV | (read_only ? MS_RDONLY : 0UL);
-    if ((devices_vmbus() ? mount_over_vsock : mount_over_virtio)(tag, place, flags) != 0)
+    if (shares_reach(tag, read_only, place) != 0)
         die_errno("cannot mount the share %s", tag);
+}
+
+static bool has_shares(const struct spec *spec)
+{
+    for (int i = 0; i < spec->mount_count; i++)
+        if (!is(&spec->mounts[i], "tmpfs"))
+            return true;
+    return spec->later_shares;
+}
+
+const char *shares_tag(const char *source, char tag[SHARES_TAG])
+{
+    const char *file = strchr(source, '/');
+    snprintf(tag, SHARES_TAG, "%.*s", (int)(file != NULL ? file - source : SHARES_TAG), source);
+    return file != NULL ? file : "";
 }
 
 void shares_open(const struct spec *spec)
 {
-    bool loaded = false;
+    if (has_shares(spec))
+        modules_load(devices_vmbus() ? "/modules/load.hyperv-shares" : "/modules/load.shares");
     for (int i = 0; i < spec->mount_count; i++) {
         const struct spec_mount *wanted = &spec->mounts[i];
-        char tag[80], place[PATH_MAX], path[2 * PATH_MAX];
+        char tag[SHARES_TAG], place[PATH_MAX], path[2 * PATH_MAX];
         opened[i] = -1;
         if (is(wanted, "tmpfs"))
             continue;
-        if (!loaded)
-            modules_load(devices_vmbus() ? "/modules/load.hyperv-shares" : "/modules/load.shares");
-        loaded = true;
-        const char *file = strchr(wanted->source, '/');
-        snprintf(tag, sizeof tag, "%.*s", (int)(file != NULL ? file - wanted->source : 64), wanted->source);
+        const char *file = shares_tag(wanted->source, tag);
         reach(tag, wanted->read_only, place);
-        snprintf(path, sizeof path, "%s%s", place, file != NULL ? file : "");
-        opened[i] = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+        snprintf(path, sizeof path, "%s%s", place, file);
+        opened[i] = shares_clone(path);
         if (opened[i] < 0)
             die_errno("cannot open the share %s", wanted->source);
     }
 }
 
-/* A directory or an empty file at the target, parents included. */
-static void make_target(const struct spec_mount *wanted)
+int shares_clone(const char *path)
+{
+    return (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+}
+
+int shares_attach(int clone, const char *target)
+{
+    unsigned flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS;
+    return (int)syscall(SYS_move_mount, clone, "", AT_FDCWD, target, flags);
+}
+
+int shares_target(const char *target, bool file)
 {
     char path[PATH_MAX];
     struct stat status;
-    bool file = is(wanted, "file");
-    if ((size_t)snprintf(path, sizeof path, "%s", wanted->target) >= sizeof path)
-        die("a mount's target is too long");
+    if ((size_t)snprintf(path, sizeof path, "%s", target) >= sizeof path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
     for (char *at = path + 1; (at = strchr(at, '/')) != NULL; at++) {
         *at = '\0';
         mkdir(path, 0755);
@@ -112,9 +140,21 @@ static void make_target(const struct spec_mount *wanted)
             close(fd);
     }
     if (stat(path, &status) != 0)
-        die_errno("cannot make %s for a mount", path);
-    if (S_ISDIR(status.st_mode) == file)
-        die("the image has a %s at %s, where a %s is to be mounted", file ? "directory" : "file", path, file ? "file" : "directory");
+        return -1;
+    errno = file ? EISDIR : ENOTDIR;
+    return S_ISDIR(status.st_mode) == file ? -1 : 0;
+}
+
+static void make_target(const struct spec_mount *wanted)
+{
+    struct stat status;
+    bool file = is(wanted, "file");
+    if (shares_target(wanted->target, file) == 0)
+        return;
+    if ((errno == EISDIR || errno == ENOTDIR) && stat(wanted->target, &status) == 0)
+        die("the image has a %s at %s, where a %s is to be mounted", file ? "directory" : "file", wanted->target,
+            file ? "file" : "directory");
+    die_errno("cannot make %s for a mount", wanted->target);
 }
 
 void shares_mount(const struct spec *spec)
@@ -128,7 +168,7 @@ void shares_mount(const struct spec *spec)
                 die_errno("cannot mount a tmpfs at %s", wanted->target);
             continue;
         }
-        if (syscall(SYS_move_mount, opened[i], "", AT_FDCWD, wanted->target, MOVE_MOUNT_F_EMPTY_PATH) != 0)
+        if (shares_attach(opened[i], wanted->target) != 0)
             die_errno("cannot mount the share %s at %s", wanted->source, wanted->target);
         close(opened[i]);
         if (wanted->read_only && mount(NULL, wanted->target, NULL, MS_REMOUNT | MS_BIND | MS_NODEV | MS_RDONLY, NULL) != 0)

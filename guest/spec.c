@@ -137,6 +137,8 @@ static bool read_machine_member(struct reader *reader, struct spec *spec, const 
         json_boolean(json, &spec->unmasked);
     else if (strcmp(key, "own_pids") == 0)
         json_boolean(json, &spec->own_pids);
+    else if (strcmp(key, "later_shares") == 0)
+        json_boolean(json, &spec->later_shares);
     else
         return false;
     return true;

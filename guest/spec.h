@@ -38,7 +38,7 @@ struct spec {
     int mount_count;
     int64_t layers;     /* -1: not given */
     int64_t most_tasks; /* 0: as many as there may be */
-    bool read_only, unmasked, own_pids;
+    bool read_only, unmasked, own_pids, later_shares;
     char *text; /* where all strings live */
 };
 

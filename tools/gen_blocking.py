@@ -45,6 +45,7 @@ from propolis.machine.handle import STOP_TIMEOUT, AsyncMachine, arun
 from propolis.machine.options import ExecOptions, MachineOptions
 from propolis.machine.result import Result
 from propolis.progress import Reporter
+from propolis.spec import Mount
 
 _T = TypeVar("_T")
 _portals = BlockingPortalProvider()

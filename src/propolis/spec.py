@@ -149,13 +149,15 @@ class InitConfig:
     """Whether all of /proc and /sys is shown, and writable."""
     own_pids: bool = False
     """Whether the workload has a process namespace of its own."""
+    later_shares: bool = False
+    """Whether shares may come while it runs, so that their drivers are loaded in any case."""
 
     def to_json(self) -> dict[str, Any]:
         """The document: the seed's `cmd`, `env`, `working_dir`, and what else init needs."""
         document = self.process.to_json() | {"hostname": self.hostname, "layers": self.layers}
         if self.mounts:
             document["mounts"] = [mount.to_json() for mount in self.mounts]
-        names = ("sysctls", "seed", "resolver", "most_tasks", "read_only", "unmasked", "own_pids")
+        names = ("sysctls", "seed", "resolver", "most_tasks", "read_only", "unmasked", "own_pids", "later_shares")
         values = {name: getattr(self, name) for name in names}
         return document | {name: list(value) if name == "sysctls" else value for name, value in values.items() if value}
 

@@ -1,5 +1,6 @@
 """The agent's C code under ASan and UBSan on this host, driven by our client: processes, builtins, hostile archives."""
 
+import errno
 import os
 import random
 import shutil
@@ -26,7 +27,7 @@ from trees import walk
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOT = [
-    *("init", "console", "transport", "vsock", "devices", "mounts", "modules", "shares"),
+    *("init", "console", "transport", "mounts"),
     *("identity", "harden", "clock"),
 ]
 LIMITS = "umask; ulimit -n; grep CapBnd /proc/self/status"
@@ -150,6 +151,66 @@ def test_builtins(program, tmp_path):
             await process.stdin.aclose()
             await process.stdout.read()
             await process.wait()
+
+    run(program, tmp_path, main)
+
+
+def test_mounts_that_come_and_go(program, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "file").write_bytes(b"here")
+    place = str(tmp_path / "link" / "new" / "place")
+
+    async def main(client):
+        builtins = Builtins(client)
+
+        async def mount(target, access="rw", kind="tmpfs", source="", options="mode=700,size=1m"):
+            return (
+                (await builtins.output("mount", str(target), kind, source, options, access, most=99)).strip().decode()
+            )
+
+        async def unmount(target, number):
+            await builtins.output("unmount", str(target), number, most=99)
+
+        async def shell(line):
+            process = await client.exec(command("sh", "-c", line))
+            await process.stdin.aclose()
+            return (await process.stdout.read()).decode().strip(), (await process.wait()).code
+
+        number = await mount(place)
+        assert await shell(f"touch {place}/x; stat -c %a {place}; stat -f -c %T {tmp_path}/real/new/place") == (
+            "700\ntmpfs",
+            0,
+        )
+        holder = await client.exec(command("sh", "-c", f"cd {place}; echo; cat"))
+        assert await holder.stdout.receive() == b"\n"
+        with pytest.raises(FileError) as caught:
+            await unmount(place, number)
+        assert caught.value.errno == errno.EBUSY
+        assert "end that first" in caught.value.hint
+        await holder.stdin.aclose()
+        await holder.wait()
+
+        assert await shell(f"mount -t tmpfs over {place}") == ("", 0)
+        with pytest.raises(FileError) as caught:  # another's mount is not taken for ours
+            await unmount(place, number)
+        assert caught.value.errno == errno.EBUSY
+        assert await shell(f"umount {place}") == ("", 0)
+        await unmount(place, number)
+        assert await shell(f"ls {place}; grep -c {place} /proc/mounts") == ("0", 1)
+        await unmount(place, number)  # it is gone, whoever did it
+
+        number = await mount(tmp_path / "ro", "ro")
+        assert (await shell(f"touch {tmp_path}/ro/x"))[1] != 0
+        await unmount(tmp_path / "ro", number)
+        for target, kind, wrong in (("file", "tmpfs", errno.ENOTDIR), ("file/x", "tmpfs", errno.ENOTDIR)):
+            with pytest.raises(FileError) as caught:
+                await mount(tmp_path / target, kind=kind)
+            assert caught.value.errno == wrong
+        with pytest.raises(FileError) as caught:
+            await mount(tmp_path / "nothing", kind="share", source="no-such-share")
+        assert caught.value.filename == str(tmp_path / "nothing")
+        assert await shell(f"test -e {tmp_path}/nothing; grep -c {tmp_path} /proc/mounts") == ("0", 1)
 
     run(program, tmp_path, main)
 

@@ -25,11 +25,11 @@ if not __package__:  # run as a file
 
 from hcs import codes, winepath
 from hcs.connection import Connection
-from hcs.machine import AGENT_SERVICE, FORCED, LUNS, Ending, Machine, configuration
+from hcs.machine import AGENT_SERVICE, FORCED, LUNS, READ_ONLY, Ending, Machine, configuration
 from hcs.monitor import MonitorError
 from hcs.service import Refusal, System
 from propolis.errors import PropolisError
-from propolis.spec import Disk, DiskFormat
+from propolis.spec import Disk, DiskFormat, Share
 
 _EVERY_MACHINE = "*"
 _MOST_GRANTS = 64
@@ -166,13 +166,22 @@ class Bridge:
             if path[2] == "Scsi":
                 self._modify_disk(system, devices["Scsi"], path[3], path[5], kind, settings)
             elif path[2] == "Plan9":
-                if system.machine is not None:
-                    raise Refusal(codes.NOT_SUPPORTED, "QEMU takes no share while it runs")
-                shares = devices["Plan9"].setdefault("Shares", [])
-                shares[:] = [share for share in shares if share["Name"] != settings["Name"]]
-                shares += [settings] if kind == "Add" else []
+                self._modify_share(system, devices["Plan9"].setdefault("Shares", []), kind, settings)
             elif path[-1] == "SizeInMB":
                 system.document["VirtualMachine"]["ComputeTopology"]["Memory"]["SizeInMB"] = settings
+
+    def _modify_share(self, system: System, shares: list[dict], kind: str, settings: dict) -> None:
+        machine, name = system.machine, settings["AccessName"]
+        try:
+            if machine is not None and kind == "Add":
+                path = winepath.to_host(settings["Path"], self.wineprefix)
+                machine.share(Share(tag=name, path=path, read_only=bool(settings.get("Flags", 0) & READ_ONLY)))
+            elif machine is not None:
+                machine.unshare(name)
+        except MonitorError as error:
+            raise Refusal(codes.NOT_SUPPORTED, str(error)) from error
+        shares[:] = [share for share in shares if share["Name"] != settings["Name"]]
+        shares += [settings] if kind == "Add" else []
 
     def _modify_disk(
         self, system: System, controllers: dict, controller: str, lun: str, kind: str, settings: dict | None

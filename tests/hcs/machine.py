@@ -14,7 +14,8 @@ import anyio
 
 from hcs import winepath
 from hcs.monitor import Monitor, MonitorError
-from hcs.streams import AgentPort, Console
+from hcs.plan9 import ShareServer
+from hcs.streams import Console, GuestPort
 from propolis.hypervisor.qemu import argv, probe
 from propolis.hypervisor.qemu.process import VMMProcess
 from propolis.hypervisor.qemu.qmp import Event
@@ -25,6 +26,9 @@ LUNS = 64
 
 AGENT_SERVICE = "00000400-facb-11e6-bd58-64006a7986d3"
 """The agent's vsock port 1024 as an hvsocket service."""
+
+READ_ONLY = 1
+"""Of the flags of a Plan9Share."""
 
 _REMOVAL_TIMEOUT = 20.0
 _LISTENERS_PATIENCE = 5.0
@@ -80,7 +84,7 @@ def configuration(document: dict, name: str, directory: Path, prefix: Path | Non
             Share(
                 tag=share["AccessName"],
                 path=winepath.to_host(share["Path"], prefix),
-                read_only=bool(share.get("Flags", 0) & 1),
+                read_only=bool(share.get("Flags", 0) & READ_ONLY),
             )
             for share in devices.get("Plan9", {}).get("Shares", [])
         ),
@@ -104,6 +108,8 @@ def arguments(config: VMConfig, wiring: argv.Wiring, console: int, *, stop_on_re
     command[command.index("stdio,id=console,signal=off")] = f"socket,id=console,fd={console}"
     port = next(at for at, word in enumerate(command) if word.startswith("virtserialport,"))
     command[port] += f",id={_AGENT_DEVICE}"
+    ports = next(at for at, word in enumerate(command) if word.startswith("virtio-serial"))
+    command[ports] = command[ports].partition(",max_ports")[0]  # shares that are added take one each
     for lun in range(len(config.disks)):
         at = next(at for at, word in enumerate(command) if word.endswith(f",lun={lun},drive=disk{lun}"))
         command[at] += f",id={_disk_device(lun)}"
@@ -137,7 +143,8 @@ class Machine:
         self._forced = False
         self._removed = threading.Condition()
         self._removals: set[str] = set()
-        self._port: AgentPort | None = None
+        self._port: GuestPort | None = None
+        self._shares: dict[str, ShareServer] = {}
         self._monitor = Monitor(qmp, self._take_event)
         self._reason = ""
         self._threads = [
@@ -159,7 +166,7 @@ class Machine:
         """QEMU's pid while it runs."""
         return self._process.pids
 
-    def execute(self, name: str, **values: object) -> None:
+    def execute(self, name: str, /, **values: object) -> None:
         """A command of QEMU's monitor.
 
         Raises:
@@ -175,6 +182,8 @@ class Machine:
         if self._port is not None:
             self._port.close()
         self._agent.close()
+        for share in self._shares.values():
+            share.close()
         if self._forced:
             return FORCED
         if self._reason == "guest-shutdown":
@@ -210,12 +219,45 @@ class Machine:
         Raises:
             MonitorError: QEMU refused it.
         """
-        self.execute("device_del", id=_disk_device(lun))
-        with self._removed:
-            if not self._removed.wait_for(lambda: _disk_device(lun) in self._removals, _REMOVAL_TIMEOUT):
-                raise MonitorError(f"the guest does not let go of disk {lun}")
-            self._removals.discard(_disk_device(lun))
+        self._remove(_disk_device(lun))
         self.execute("blockdev-del", **{"node-name": f"disk{lun}"})
+
+    def share(self, share: Share) -> None:
+        """Serve one more directory, at a port of its name.
+
+        Raises:
+            MonitorError: QEMU refused it, or there is no server.
+        """
+        device = _share_device(share.tag)
+        server = self._shares[device] = ShareServer(share)
+        try:
+            address = {"type": "inet", "data": {"host": "127.0.0.1", "port": str(server.port)}}
+            backend = {"type": "socket", "data": {"addr": address, "server": False}}
+            self.execute("chardev-add", id=device, backend=backend)
+            self.execute("device_add", driver="virtserialport", id=device, chardev=device, name=device)
+        except MonitorError:
+            self._shares.pop(device).close()
+            raise
+
+    def unshare(self, tag: str) -> None:
+        """Serve it no more, whoever still uses it.
+
+        Raises:
+            MonitorError: QEMU refused it.
+        """
+        device = _share_device(tag)
+        if device not in self._shares:
+            raise MonitorError("the bridge takes only those shares away that it has added")
+        self._remove(device)
+        self.execute("chardev-remove", id=device)
+        self._shares.pop(device).close()
+
+    def _remove(self, device: str) -> None:
+        self.execute("device_del", id=device)
+        with self._removed:
+            if not self._removed.wait_for(lambda: device in self._removals, _REMOVAL_TIMEOUT):
+                raise MonitorError(f"the guest does not let go of {device}")
+            self._removals.discard(device)
 
     def _take_event(self, event: Event) -> None:
         if event.name == "SHUTDOWN":
@@ -225,11 +267,17 @@ class Machine:
                 self._port.close()
                 self._port = None
             if event.data.get("open"):
-                self._port = AgentPort(self._agent, self._dial)
+                self._port = GuestPort(self._agent, self._dial)
+        elif event.name == "VSERPORT_CHANGE" and (share := self._shares.get(event.data.get("id", ""))):
+            share.opened(event.data.get("open", False))
         elif event.name == "DEVICE_DELETED":
             with self._removed:
                 self._removals.add(event.data.get("device", ""))
                 self._removed.notify_all()
+
+
+def _share_device(tag: str) -> str:
+    return f"share.{tag}"
 
 
 def _disk_device(lun: int) -> str:

@@ -55,7 +55,7 @@ class Monitor:
             self._changed.wait_for(lambda: self._greeted or self._gone, _START_TIMEOUT)
         self.execute("qmp_capabilities")
 
-    def execute(self, name: str, **values: object) -> None:
+    def execute(self, name: str, /, **values: object) -> None:
         """Run a command.
 
         Raises:

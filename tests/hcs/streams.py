@@ -1,4 +1,4 @@
-"""The two streams of a machine that leave it through the bridge: its serial port, and its agent's port."""
+"""The streams of a machine that leave it through the bridge: its serial port, its agent's port, those of its shares."""
 
 import contextlib
 import select
@@ -57,8 +57,8 @@ class Console:
             self._listener = None
 
 
-class AgentPort:
-    """The guest has opened its port: a connection to the listener of the host, and both directions of it."""
+class GuestPort:
+    """The guest has opened a port: a connection to the listener of the host, and both directions of it."""
 
     def __init__(self, guest: socket.socket, dial: Callable[[], socket.socket | None]) -> None:
         self._guest = guest
@@ -80,7 +80,7 @@ class AgentPort:
         if self._host is None:
             return
         with self._host:
-            threading.Thread(target=_copy, args=(self._host, self._guest), daemon=True).start()
+            threading.Thread(target=pass_on, args=(self._host, self._guest), daemon=True).start()
             with contextlib.suppress(OSError):
                 while self._has_data() and (data := receive(self._guest)):
                     self._host.sendall(data)
@@ -93,7 +93,8 @@ class AgentPort:
         return bool(ready)
 
 
-def _copy(source: socket.socket, target: socket.socket) -> None:
+def pass_on(source: socket.socket, target: socket.socket) -> None:
+    """Copy until the end of the one, which becomes that of the other."""
     with contextlib.suppress(OSError):
         while data := receive(source):
             target.sendall(data)

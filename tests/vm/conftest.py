@@ -4,11 +4,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 import propolis
+from hcs.bridge import Bridge
+from hcs.build import build_library
+from hcs.linux import LinuxPlatform
+from propolis.hypervisor import registry
+from propolis.hypervisor.hyperv.backend import HypervBackend
 
 PROPOLIS = Path(sys.executable).with_name("propolis")
 
@@ -60,3 +66,34 @@ def cli():
         return subprocess.run(command, input=input, capture_output=True, timeout=timeout, check=False, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory):
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    return build_library(tmp_path_factory.mktemp("hcs"))
+
+
+@pytest.fixture
+def hyperv(standin, tmp_path, monkeypatch):
+    """Hyper-V as the only backend; what is left behind fails the test."""
+    short = Path(tempfile.mkdtemp(prefix="hv"))
+    for name in ("pipes", "hvsockets"):
+        (short / name).mkdir()
+    (tmp_path / "machines").mkdir()
+    monkeypatch.setenv("PROPOLIS_DATA", str(tmp_path / "data"))
+    with Bridge(tmp_path / "machines", hvsockets=short / "hvsockets") as bridge:
+        monkeypatch.setenv("PROPOLIS_HCS_BRIDGE", str(bridge.port))
+        platform = LinuxPlatform(standin, short / "pipes", hvsockets=short / "hvsockets")
+        monkeypatch.setattr(registry, "_BUILT_IN", {"hyperv": lambda: HypervBackend(platform)})
+        yield bridge
+        assert platform.held() == []
+        assert [system for system in bridge.systems.values() if system.state != "Stopped"] == []
+        assert [grant for grant in bridge.grants if grant[0] != "*"] == []
+        assert len(set(bridge.grants)) == len(bridge.grants)
+        assert bridge.processes == ()
+    assert list((tmp_path / "machines").iterdir()) == []
+    assert list((tmp_path / "data" / "machines").iterdir()) == []
+    assert list((tmp_path / "data" / "hyperv").glob("????????-*.json")) == []
+    shutil.rmtree(short)

@@ -1,53 +1,14 @@
 """The whole product over the Hyper-V backend: image, VHDX, document, library, boot, agent, exit. QEMU boots."""
 
 import os
-import shutil
 import signal
-import tempfile
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 import propolis
-from hcs.bridge import Bridge
-from hcs.build import build_library
-from hcs.linux import LinuxPlatform
 from propolis.errors import BackendError, BootFailed, DeadlineExceeded, MachineLost
-from propolis.hypervisor import registry
-from propolis.hypervisor.hyperv.backend import HypervBackend
-
-
-@pytest.fixture(scope="module")
-def standin(tmp_path_factory):
-    if shutil.which("cc") is None:
-        pytest.skip("no C compiler")
-    return build_library(tmp_path_factory.mktemp("hcs"))
-
-
-@pytest.fixture
-def hyperv(standin, tmp_path, monkeypatch):
-    """Hyper-V as the only backend; what is left behind fails the test."""
-    short = Path(tempfile.mkdtemp(prefix="hv"))
-    for name in ("pipes", "hvsockets"):
-        (short / name).mkdir()
-    (tmp_path / "machines").mkdir()
-    monkeypatch.setenv("PROPOLIS_DATA", str(tmp_path / "data"))
-    with Bridge(tmp_path / "machines", hvsockets=short / "hvsockets") as bridge:
-        monkeypatch.setenv("PROPOLIS_HCS_BRIDGE", str(bridge.port))
-        platform = LinuxPlatform(standin, short / "pipes", hvsockets=short / "hvsockets")
-        monkeypatch.setattr(registry, "_BUILT_IN", {"hyperv": lambda: HypervBackend(platform)})
-        yield bridge
-        assert platform.held() == []
-        assert [system for system in bridge.systems.values() if system.state != "Stopped"] == []
-        assert [grant for grant in bridge.grants if grant[0] != "*"] == []
-        assert len(set(bridge.grants)) == len(bridge.grants)
-        assert bridge.processes == ()
-    assert list((tmp_path / "machines").iterdir()) == []
-    assert list((tmp_path / "data" / "machines").iterdir()) == []
-    assert list((tmp_path / "data" / "hyperv").glob("????????-*.json")) == []
-    shutil.rmtree(short)
 
 
 def test_output_input_and_exit_code(hyperv, busybox_image):

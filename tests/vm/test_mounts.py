@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 import propolis
+from propolis.errors import Unsupported
 
 
 @pytest.fixture
@@ -82,6 +83,20 @@ def test_the_distributions_kernel_shares_too(cli, busybox_image, shared, monkeyp
 def test_python_mounts_by_name(busybox_image, shared):
     plain = shared.rename(shared.with_name("plain"))
     assert propolis.run(busybox_image, ["cat", "/m/file"], volumes={plain: "/m"}).text == "from the host\n"
+
+
+@pytest.mark.parametrize("confined", [{}, {"private_pids": True}])
+def test_memory_comes_and_goes_and_directories_say_why_not(busybox_image, shared, confined):
+    with propolis.Machine.start(busybox_image, ["sleep", "600"], backend="qemu", **confined) as machine:
+        machine.mount(propolis.Mount(type="tmpfs", target="/var/new/place", size=1 << 20))
+        assert machine.exec(["df", "-k", "/var/new/place"]).text.split()[-6:-4] == ["tmpfs", "1024"]
+        machine.files.write("/var/new/place/file", b"seen")
+        assert machine.exec(["cat", "/var/new/place/file"]).text == "seen"
+        with pytest.raises(Unsupported, match="the qemu backend") as caught:
+            machine.mount(propolis.Mount(source=shared, target="/m"))
+        assert "at the start" in caught.value.hint
+        machine.unmount("/var/new/place")
+        assert machine.exec(["ls", "-A", "/var/new/place"]).text == ""
 
 
 @pytest.mark.parametrize(

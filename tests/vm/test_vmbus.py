@@ -3,6 +3,8 @@
 Not shown here: the hv_* drivers themselves, and hvsocket under AF_VSOCK. Both need Hyper-V.
 """
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import propolis
-from propolis.errors import BootFailed
+from propolis.errors import BootFailed, FileError, InvalidArgument
 from propolis.guest import apt, cpio, elf
 from propolis.guest.binaries import init_path
 from propolis.guest.modules import ModuleTree, resolve
@@ -119,6 +121,84 @@ def test_directories_and_files_of_the_host_are_seen(busybox_image, options, tmp_
     assert (tmp_path / "one/big").stat().st_size == 3_000_000
     assert (tmp_path / "two/file").read_text() == "from two\n"
     assert (tmp_path / "single").read_text() == "changed\n"
+
+
+@pytest.fixture
+def hot(hyperv, options, tmp_path):
+    """A machine of the Hyper-V backend that looks like one from inside too, and a directory for it."""
+    (tmp_path / "shared dir").mkdir()
+    (tmp_path / "shared dir" / "file").write_text("from the host\n")
+
+    return hyperv, options | {"backend": "hyperv"}, tmp_path / "shared dir"
+
+
+@pytest.mark.parametrize("confined", [{}, {"private_pids": True, "privileged": True}])
+def test_shares_come_and_go_while_it_runs(busybox_image, hot, confined):
+    bridge, options, shared = hot
+    (shared.parent / "single").write_text("alone\n")
+    with propolis.Machine.start(busybox_image, ["sleep", "600"], **options, **confined) as machine:
+        (system,) = bridge.systems.values()
+
+        def served():
+            return [share["Path"] for share in system.document["VirtualMachine"]["Devices"]["Plan9"]["Shares"]]
+
+        def shell(line):
+            return machine.exec(["sh", "-c", line])
+
+        machine.mount(f"{shared}:/m/place")
+        assert shell("cat /m/place/file; echo back > /m/place/answer").text == "from the host\n"
+        assert (shared / "answer").read_text() == "back\n"
+        (shared / "later").write_text("seen at once")
+        assert shell("cat /m/place/later").text == "seen at once"
+
+        shell("ln -s /m /link")
+        machine.mount(f"{shared}:/link/read:ro")
+        assert shell("cat /m/read/file").text == "from the host\n"
+        assert b"Read-only" in shell("echo x > /m/read/file").stderr
+        assert b"Read-only" in shell("mount -o remount,rw /m/read; echo x > /m/read/file").stderr
+        machine.mount(f"{shared.parent / 'single'}:/etc/single")
+        assert shell("cat /etc/single; echo changed > /etc/single; ls -A /m/place").text.split() == [
+            *("alone", "answer", "file", "later")
+        ]
+        assert (shared.parent / "single").read_text() == "changed\n"
+        assert len(served()) == 3
+
+        with pytest.raises(InvalidArgument, match="already"):
+            machine.mount(f"{shared}:/m/place")
+        user = machine.open(["sh", "-c", "cd /m/place; echo; exec sleep 600"])
+        assert user.stdout.receive() == b"\n"
+        with pytest.raises(FileError, match="busy") as caught:
+            machine.unmount("/m/place")
+        assert caught.value.errno == errno.EBUSY
+        assert shell("cat /m/place/file").text == "from the host\n"
+        user.signal("KILL")
+        user.wait()
+        for place in ("/m/place", "/link/read", "/etc/single"):
+            machine.unmount(place)
+        assert served() == []
+        assert shell("ls -A /m/place /m/read; cat /etc/single; grep -c 9p /proc/mounts").text.split() == [
+            *("/m/place:", "/m/read:", "0")
+        ]
+        assert sorted(path.name for path in shared.iterdir()) == ["answer", "file", "later"]
+        assert [path.name for path in Path(os.environ["PROPOLIS_DATA"], "machines", machine.id).glob("later*")] == []
+        with pytest.raises(InvalidArgument, match="nothing was mounted"):
+            machine.unmount("/m/place")
+        machine.mount(f"{shared}:/m/place")  # until it ends
+        assert shell("cat /m/place/file").text == "from the host\n"
+
+
+def test_a_mount_that_the_machine_refuses_leaves_nothing(busybox_image, hot):
+    bridge, options, shared = hot
+    with propolis.Machine.start(busybox_image, ["sleep", "600"], read_only=True, **options) as machine:
+        (system,) = bridge.systems.values()
+        with pytest.raises(FileError) as caught:
+            machine.mount(f"{shared}:/new")
+        assert caught.value.errno == errno.ENOENT
+        with pytest.raises(FileError, match="Not a directory"):
+            machine.mount(f"{shared}:/bin/busybox")
+        assert system.document["VirtualMachine"]["Devices"]["Plan9"]["Shares"] == []
+        machine.mount(f"{shared}:/tmp")
+        assert machine.exec(["cat", "/tmp/file"]).text == "from the host\n"
 
 
 def test_a_driver_that_finds_no_bus_is_told(busybox_image, options, tmp_path, monkeypatch):

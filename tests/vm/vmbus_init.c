@@ -2,12 +2,14 @@
  *
  * The disks' controller is named as a VMBus instance in a made-up part of sysfs, the virtio-serial port is hidden, and CID
  * 2 of the kernel's vsock loopback is the host: port 1024 leads to the hidden port, port 564 to diod, an independent 9P
- * server, which sees the machine's virtio-9p shares. As under Hyper-V a share is attached to by its tag.
+ * server: here, where it sees the machine's virtio-9p shares, or on the host behind the port of a share that was added
+ * since (tests/hcs/plan9.py). As under Hyper-V a share is attached to by its tag.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,6 +31,9 @@
 #define FAKE_BUS "/sys/bus/vmbus/devices/%s/host0/target0:0:0/0:0:0:%u"
 #define LATE_US 300000
 #define MOST_DISKS 32
+#define MOST_MESSAGE 66000
+#define TVERSION 100
+#define RVERSION 101
 #define TATTACH 104
 
 static const char *const controllers[] = {WIRE_SCSI_CONTROLLERS};
@@ -103,14 +108,14 @@ static bool read_line(char *line, int size, const char *format, const char *name
     return done;
 }
 
-static int open_port(void)
+static int open_port(const char *wanted)
 {
     for (int tries = 0; tries < 500; tries++) {
         DIR *directory = opendir("/sys/class/virtio-ports");
         for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
             char name[128], path[300];
             read_line(name, sizeof name, "/sys/class/virtio-ports/%s/name", entry->d_name);
-            if (strcmp(name, WIRE_PORT_NAME) != 0)
+            if (strcmp(name, wanted) != 0)
                 continue;
             snprintf(path, sizeof path, "/dev/%s", entry->d_name);
             int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -248,50 +253,89 @@ static uint32_t get(const uint8_t *at, int size)
     return value;
 }
 
-/* Requests to the server, one by one; the name in an attach (after fid, afid and the user's name) becomes its path. */
-static _Noreturn void copy_requests(int from, int to)
+static size_t read_message(int from, uint8_t *message)
 {
-    static uint8_t message[70000];
-    while (read_all(from, message, 4)) {
-        size_t size = get(message, 4);
-        if (size < 7 || size > 66000 || !read_all(from, message + 4, size - 4))
-            break;
-        if (message[4] == TATTACH) {
-            uint8_t *name = message + 7 + 8 + 2 + get(message + 15, 2);
-            size_t added = strlen(EXPORTS "/");
-            memmove(name + 2 + added, name + 2, size - (size_t)(name + 2 - message));
-            memcpy(name + 2, EXPORTS "/", added);
-            name[0] = (uint8_t)(name[0] + added);
-            size += added;
-            message[0] = (uint8_t)size;
-        }
-        if (!write_all(to, message, size))
-            break;
+    if (!read_all(from, message, 4))
+        return 0;
+    size_t size = get(message, 4);
+    return size >= 7 && size <= MOST_MESSAGE && read_all(from, message + 4, size - 4) ? size : 0;
+}
+
+/* Where the name of what is attached to stands in an attach: after fid, afid and the user's name; its length comes first. */
+static uint8_t *attach_name(uint8_t *message)
+{
+    return message + 7 + 8 + 2 + get(message + 15, 2);
+}
+
+/* The name in an attach becomes a path; returns the new size. */
+static size_t below_exports(uint8_t *message, size_t size)
+{
+    uint8_t *name = attach_name(message);
+    size_t added = strlen(EXPORTS "/");
+    memmove(name + 2 + added, name + 2, size - (size_t)(name + 2 - message));
+    memcpy(name + 2, EXPORTS "/", added);
+    name[0] = (uint8_t)(name[0] + added);
+    message[0] = (uint8_t)(size + added);
+    return size + added;
+}
+
+static int start_server(void)
+{
+    int pair[2];
+    char number[16];
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
+        fail("socketpair");
+    if (fork() == 0) {
+        snprintf(number, sizeof number, "%d", pair[1]);
+        execl("/usr/sbin/diod", "diod", "-f", "-n", "-c", "/dev/null", "-L", "stderr", "-e", EXPORTS, "-r", number, "-w",
+              number, NULL);
+        fail("diod");
     }
-    shutdown(to, SHUT_RDWR);
+    close(pair[1]);
+    return pair[0];
+}
+
+/* One connection to the shares. Who serves it stands in the attach, which comes after the client has heard of the server's
+ * version: it is told what it has asked for, and the server is asked again. */
+static _Noreturn void serve_share(int stream)
+{
+    static uint8_t version[MOST_MESSAGE + 100], message[MOST_MESSAGE + 100], answer[MOST_MESSAGE];
+    char tag[64], place[100], port[100];
+    size_t asked = read_message(stream, version), size;
+    if (asked == 0 || version[4] != TVERSION)
+        exit(1);
+    version[4] = RVERSION;
+    if (!write_all(stream, version, asked) || (size = read_message(stream, message)) == 0 || message[4] != TATTACH)
+        exit(1);
+    uint8_t *name = attach_name(message);
+    snprintf(tag, sizeof tag, "%.*s", (int)get(name, 2), (char *)name + 2);
+    snprintf(place, sizeof place, EXPORTS "/%s", tag);
+    snprintf(port, sizeof port, "share.%s", tag);
+    bool here = access(place, F_OK) == 0;
+    int server = here ? start_server() : open_port(port);
+    version[4] = TVERSION;
+    if (!write_all(server, version, asked) || read_message(server, answer) == 0)
+        exit(1);
+    if (fork() == 0)
+        copy(server, stream);
+    do {
+        if (here && message[4] == TATTACH)
+            size = below_exports(message, size);
+        if (!write_all(server, message, size))
+            break;
+    } while ((size = read_message(stream, message)) != 0);
+    shutdown(server, SHUT_RDWR);
+    kill(0, SIGKILL); /* all that serves this connection: what still reads from a port keeps it open */
     exit(0);
 }
 
 static void serve_shares(int listener)
 {
-    for (int stream; (stream = accept(listener, NULL, NULL)) >= 0; close(stream)) {
-        int pair[2];
-        char number[16];
-        if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
-            fail("socketpair");
+    for (int stream; (stream = accept(listener, NULL, NULL)) >= 0; close(stream))
         if (fork() == 0) {
-            snprintf(number, sizeof number, "%d", pair[1]);
-            execl("/usr/sbin/diod", "diod", "-f", "-n", "-c", "/dev/null", "-L", "stderr", "-e", EXPORTS,
-                  "-r", number, "-w", number, NULL);
-            fail("diod");
+            setpgid(0, 0);
+            serve_share(stream);
         }
-        close(pair[1]);
-        if (fork() == 0)
-            copy(pair[0], stream);
-        if (fork() == 0)
-            copy_requests(stream, pair[0]);
-        close(pair[0]);
-    }
     fail("accept");
 }
 
@@ -307,16 +351,18 @@ int main(void)
     load("/modules", "load.shares");
     load("/standin", "load");
     soften("/modules/load.hyperv");
-    int port = open_port();
+    int port = open_port(WIRE_PORT_NAME);
     mount_shares();
-    disguise_disks();
-    hide("/sys/class/virtio-ports");
     int shares = listen_at(WIRE_SHARE_PORT);
     signal(SIGTERM, SIG_IGN); /* the host does not end with its guest */
+    if (fork() == 0) {
+        unshare(CLONE_NEWNS); /* and sees what the guest does not */
+        serve_shares(shares);
+    }
+    disguise_disks();
+    hide("/sys/class/virtio-ports");
     if (access("/standin/silent", F_OK) != 0 && fork() == 0)
         serve_agent(port);
-    if (fork() == 0)
-        serve_shares(shares);
     signal(SIGTERM, SIG_DFL);
     execl("/real/init", "init", NULL);
     fail("/real/init");

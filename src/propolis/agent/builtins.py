@@ -16,6 +16,7 @@ _MOST_WORDS = 4096
 _ENOENT = 2
 _HINTS = {
     2: "check the path; `machine.files.list` shows what there is",
+    16: "something in the machine uses it: end that first",
     28: "the machine's disk is full: remove something, or start it with a larger one",
     30: "this part of the machine is read-only: write elsewhere",
     111: "see whether the service runs in the machine, and where it listens",

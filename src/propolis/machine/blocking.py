@@ -26,6 +26,7 @@ from propolis.machine.handle import STOP_TIMEOUT, AsyncMachine, arun
 from propolis.machine.options import ExecOptions, MachineOptions
 from propolis.machine.result import Result
 from propolis.progress import Reporter
+from propolis.spec import Mount
 
 _T = TypeVar("_T")
 _portals = BlockingPortalProvider()
@@ -503,6 +504,34 @@ class Machine:
             Unsupported: on Windows, for now.
         """
         return self._call(lambda: self._machine.copy_out(source, target, preserve=preserve))
+
+    def mount(self, mount: Mount | str) -> None:
+        """Mount one more directory or file of this host while the machine runs, or memory (a tmpfs).
+
+        Its place is made in the machine if it is missing; links there are followed as the machine sees them.
+
+        Args:
+            mount: as in `volumes`: `SOURCE:TARGET[:ro]` or a `Mount`.
+
+        Raises:
+            InvalidArgument: there can be no such mount, or there is one at its target already.
+            Unsupported: the machine's backend shows no directories to a machine that runs.
+            BackendError: the hypervisor refuses.
+            FileError: the machine refuses; `errno` says why. Nothing is left then.
+            DeadlineExceeded: the machine does not answer.
+        """
+        return self._call(lambda: self._machine.mount(mount))
+
+    def unmount(self, target: str) -> None:
+        """Take away what `mount` has mounted at `target`. If the machine has unmounted it itself, that is no error.
+
+        Raises:
+            InvalidArgument: nothing was.
+            FileError: it is in use (EBUSY), or covered by another mount; it stays.
+            BackendError: the hypervisor refuses; it can be tried again.
+            DeadlineExceeded: the machine does not answer.
+        """
+        return self._call(lambda: self._machine.unmount(target))
 
     def dial(self, address: str | int) -> Connection:
         """Connect to a port of the machine's loopback, to `HOST:PORT` seen from it, or to the path of a unix socket.

@@ -25,10 +25,13 @@ from propolis.machine.broadcast import Broadcast
 from propolis.machine.copying import copy_in, copy_out
 from propolis.machine.grouping import ungrouped
 from propolis.machine.launch import Launched, launch
+from propolis.machine.mounting import Mounting
+from propolis.machine.mounts import volumes
 from propolis.machine.options import ExecOptions, MachineOptions, machine_spec
 from propolis.machine.result import Result
 from propolis.machine.workload import exec_process
 from propolis.progress import Reporter, Silent
+from propolis.spec import Mount
 
 MOST_OUTPUT = 256 << 20
 """Bytes of output, both streams together, that are collected in memory."""
@@ -75,6 +78,7 @@ class AsyncMachine:
         self._main = main
         self._broadcast = broadcast
         self._builtins = Builtins(launched.agent, launched.process.working_dir)
+        self._mounting = Mounting(launched, self._builtins)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -204,6 +208,37 @@ class AsyncMachine:
         """
         with self._launched.told(), ungrouped():
             return await copy_out(self._builtins, source, Path(target), preserve=preserve)
+
+    async def mount(self, mount: Mount | str) -> None:
+        """Mount one more directory or file of this host while the machine runs, or memory (a tmpfs).
+
+        Its place is made in the machine if it is missing; links there are followed as the machine sees them.
+
+        Args:
+            mount: as in `volumes`: `SOURCE:TARGET[:ro]` or a `Mount`.
+
+        Raises:
+            InvalidArgument: there can be no such mount, or there is one at its target already.
+            Unsupported: the machine's backend shows no directories to a machine that runs.
+            BackendError: the hypervisor refuses.
+            FileError: the machine refuses; `errno` says why. Nothing is left then.
+            DeadlineExceeded: the machine does not answer.
+        """
+        (checked,) = volumes((mount,))
+        with self._launched.told():
+            await self._mounting.add(checked)
+
+    async def unmount(self, target: str) -> None:
+        """Take away what `mount` has mounted at `target`. If the machine has unmounted it itself, that is no error.
+
+        Raises:
+            InvalidArgument: nothing was.
+            FileError: it is in use (EBUSY), or covered by another mount; it stays.
+            BackendError: the hypervisor refuses; it can be tried again.
+            DeadlineExceeded: the machine does not answer.
+        """
+        with self._launched.told():
+            await self._mounting.remove(target)
 
     async def dial(self, address: str | int) -> Connection:
         """Connect to a port of the machine's loopback, to `HOST:PORT` seen from it, or to the path of a unix socket.

@@ -32,7 +32,7 @@ from propolis.machine.conversion import layer_disks
 from propolis.machine.mounts import check_sources, prepare
 from propolis.machine.workload import main_process
 from propolis.progress import Reporter, Revocable
-from propolis.spec import BootPlan, Disk, InitConfig, MachineSpec, Process, VMConfig
+from propolis.spec import BootPlan, Disk, InitConfig, MachineSpec, Mount, Process, VMConfig
 from propolis.state.record import MachineRecord, ProcessIdentity
 from propolis.state.store import MachineStore, this_process
 
@@ -56,6 +56,9 @@ class Launched:
 
     record: MachineRecord
     process: Process
+    mounts: tuple[Mount, ...]
+    """Those it was started with."""
+    backend: Backend
     handle: VMHandle
     agent: "AgentClient"
     hello: "Hello"
@@ -113,7 +116,16 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
         reporter.end("boot")
         control = Control(record, process, handle, agent, hello, partial(_shut_down, handle, agent))
         await clean_up.enter_async_context(control)
-        launched = Launched(record=record, process=process, handle=handle, agent=agent, hello=hello, control=control)
+        launched = Launched(
+            record=record,
+            process=process,
+            mounts=spec.mounts,
+            backend=backend,
+            handle=handle,
+            agent=agent,
+            hello=hello,
+            control=control,
+        )
         with launched.told():
             yield launched
 
@@ -178,6 +190,7 @@ def _assemble(
         read_only=spec.confinement.read_only,
         unmasked=spec.confinement.unmasked,
         own_pids=spec.confinement.private_pids,
+        later_shares=backend.capabilities.hot_plug,
     )
     disk_format = backend.capabilities.disk_formats[0]
     path = record.directory / f"machine.{disk_format}"

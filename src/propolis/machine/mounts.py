@@ -166,8 +166,12 @@ def check_sources(mounts: Iterable[Mount]) -> None:
             raise InvalidArgument(f"cannot mount {source}: it is neither a file nor a directory")
 
 
-def prepare(mounts: Iterable[Mount], directory: Path) -> tuple[tuple[Share, ...], tuple[GuestMount, ...]]:
+def prepare(
+    mounts: Iterable[Mount], directory: Path, prefix: str = ""
+) -> tuple[tuple[Share, ...], tuple[GuestMount, ...]]:
     """What backend and guest have to be told; `directory` is the machine's own, for files that are shared singly.
+
+    Tags begin with `prefix`; so does the directory of single files, which is named as its share.
 
     A file is shared as a hard link, so that both sides see each other's changes to it; a read-only one that cannot be
     linked (it lies on another file system), as a copy.
@@ -184,10 +188,11 @@ def prepare(mounts: Iterable[Mount], directory: Path) -> tuple[tuple[Share, ...]
             continue
         source = mount.source.resolve()
         if source.is_dir():
-            tag, kind, inside = f"share{number}", "share", ""
+            tag, kind, inside = f"{prefix}share{number}", "share", ""
             path = source
         else:
-            tag, kind, inside = ("files-ro" if mount.read_only else "files"), "file", f"/{number}"
+            tag = f"{prefix}files-ro" if mount.read_only else f"{prefix}files"
+            kind, inside = "file", f"/{number}"
             path = directory / tag
             _share_file(source, path / str(number), read_only=mount.read_only)
         shares[tag] = Share(tag=tag, path=path, read_only=mount.read_only)

@@ -11,7 +11,7 @@ import anyio
 from propolis.channel import ByteChannel
 from propolis.errors import BackendError
 from propolis.hypervisor.base import Availability, Capabilities
-from propolis.spec import Architecture, DiskFormat, InitConfig, VMConfig
+from propolis.spec import Architecture, DiskFormat, InitConfig, Share, VMConfig
 from propolis.testing.channels import memory_channel_pair
 
 KEPT_CONSOLE = 64 << 10
@@ -26,6 +26,8 @@ class MemoryBackend:
         max_disks=64,
         max_cpus=8,
         architectures=(Architecture.X86_64, Architecture.AARCH64),
+        max_shares=8,
+        hot_plug=True,
     )
 
     def __init__(self) -> None:
@@ -53,10 +55,11 @@ class MemoryBackend:
 
 
 class MemoryHandle:
-    """See `hypervisor.base.VMHandle`; `guest` is the guest's side of the agent's channel."""
+    """See `hypervisor.base.HotPlugging`; `guest` is the guest's side of the agent's channel, `shares` what it sees."""
 
     def __init__(self, config: VMConfig) -> None:
         self.config = config
+        self.shares = {share.tag: share for share in config.shares}
         self._host: ByteChannel
         self._host, self.guest = memory_channel_pair()
         self._ended = anyio.Event()
@@ -80,6 +83,17 @@ class MemoryHandle:
     def console(self) -> str:
         """See `VMHandle.console`."""
         return self._console
+
+    async def add_share(self, share: Share) -> None:
+        """See `HotPlugging.add_share`."""
+        if self._ended.is_set() or share.tag in self.shares or not share.path.is_dir():
+            raise BackendError(f"the directory {share.path} cannot be shared")
+        self.shares[share.tag] = share
+
+    async def remove_share(self, tag: str) -> None:
+        """See `HotPlugging.remove_share`."""
+        if self.shares.pop(tag, None) is None:
+            raise BackendError(f"there is no share {tag}")
 
     def print_to_console(self, text: str) -> None:
         """Act as the guest's kernel."""

@@ -13,12 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import anyio
 
 from propolis.errors import BackendError, Unsupported
-from propolis.hypervisor.base import Backend, VMHandle
-from propolis.spec import Disk, InitConfig, NetEndpoint, NetEndpointKind, Process, VMConfig
+from propolis.hypervisor.base import Backend, HotPlugging, VMHandle
+from propolis.spec import Disk, InitConfig, NetEndpoint, NetEndpointKind, Process, Share, VMConfig
 
 _PATIENCE = 60.0
 """Seconds for anything that the contract wants to end at all."""
@@ -175,6 +176,31 @@ class BackendContract(ABC):
                     continue
                 await handle.stop()
                 raise AssertionError(f"started in spite of {asked}")
+
+        self.run(tmp_path, test)
+
+    def test_directories_come_and_go_where_it_says_so(self, tmp_path: Path) -> None:
+        """A machine that runs is shown one more, once; what is not there cannot be taken away."""
+
+        async def test(backend: Backend, config: VMConfig) -> None:
+            if not backend.capabilities.hot_plug:
+                return
+            (tmp_path / "shown").mkdir()
+            share = Share(tag="shown", path=tmp_path / "shown", read_only=True)
+            async with _started(backend, config) as started:
+                handle = cast("HotPlugging", started)
+                for _ in range(2):
+                    await handle.add_share(share)
+                    await handle.remove_share("shown")
+                for refused in (
+                    handle.remove_share("shown"),
+                    handle.add_share(replace(share, path=tmp_path / "missing")),
+                ):
+                    try:
+                        await refused
+                    except BackendError:
+                        continue
+                    raise AssertionError("a share that is not there was taken")
 
         self.run(tmp_path, test)
 

@@ -48,7 +48,7 @@ class Connection:
         self._buffer = bytearray()
 
     @staticmethod
-    def command(name: str, **arguments: Any) -> bytes:
+    def command(name: str, /, **arguments: Any) -> bytes:
         """The bytes of a command; QMP spells arguments with hyphens, so `_` becomes `-`."""
         document: dict[str, Any] = {"execute": name}
         if arguments:
