@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from propolis.disk.cache import LayerCache
 from propolis.disk.writable import make_writable
-from propolis.errors import BootFailed, DeadlineExceeded, MachineError, MachineLost
+from propolis.errors import BackendError, BootFailed, DeadlineExceeded, MachineError, MachineLost
 from propolis.guest import cmdline, features
 from propolis.guest.initramfs import boot_files
 from propolis.guest.kernel import find_kernel, given_kernel
@@ -24,7 +24,7 @@ from propolis.host import system
 from propolis.host.directories import cache_directory, data_directory
 from propolis.host.files import storage_errors
 from propolis.hypervisor import registry
-from propolis.hypervisor.base import Backend, VMHandle
+from propolis.hypervisor.base import Backend, Sweeping, VMHandle
 from propolis.image.opening import open_image
 from propolis.image.source import Image
 from propolis.image.store import BlobStore
@@ -100,7 +100,8 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
     record = _record(spec, store)
     async with contextlib.AsyncExitStack() as clean_up:
         clean_up.callback(store.remove, record)
-        # neither is left behind in its thread: it would make what has just been removed
+        # none is left behind in its thread: it would make what has just been removed
+        await anyio.to_thread.run_sync(_sweep, backend)
         await anyio.to_thread.run_sync(store.add, record)
         config = await anyio.to_thread.run_sync(_assemble, spec, record, process, backend, layers, boot)
         reporter.begin("boot")
@@ -158,6 +159,13 @@ def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[I
         vmlinuz, initramfs = boot_files(kernel, initrd=spec.initrd)
     arguments = cmdline.build(architecture, layers=len(disks))
     return image, disks, BootPlan(kernel=vmlinuz, initramfs=initramfs, cmdline=arguments, architecture=architecture)
+
+
+def _sweep(backend: Backend) -> None:
+    """End what machines of dead processes left with the hypervisor, before `store.add` removes its files."""
+    if isinstance(backend, Sweeping):
+        with contextlib.suppress(BackendError):  # not this machine's fault; `doctor --fix` tells of it
+            backend.sweep()
 
 
 def _record(spec: MachineSpec, store: MachineStore) -> MachineRecord:

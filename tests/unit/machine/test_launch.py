@@ -15,6 +15,8 @@ from propolis.image import layers
 from propolis.machine import launch as module
 from propolis.machine.grouping import ungrouped
 from propolis.machine.handle import AsyncMachine, arun
+from propolis.state.record import MachineRecord, ProcessIdentity
+from propolis.state.store import MachineStore
 from propolis.testing.backend import MemoryBackend
 from propolis.testing.guest import FakeGuest
 from propolis.testing.images import File, write_layout
@@ -120,6 +122,30 @@ async def test_a_backend_that_refuses_leaves_nothing(place, backend, monkeypatch
     monkeypatch.setattr(backend, "start", refuse)
     with pytest.raises(BackendError, match="no"):
         await with_guest(backend, serving(), lambda: arun(place.image))
+    assert is_clean(place, backend)
+
+
+@pytest.mark.parametrize("fault", [None, BackendError("it cannot be asked")])
+async def test_what_still_runs_of_the_dead_is_ended_before_its_files_go(place, backend, fault):
+    store = MachineStore(place.machines.parent)
+    owner = ProcessIdentity(pid=1, start="long ago")
+    left = MachineRecord(id="left", name="left", image="x", directory=place.machines / "left", owner=owner)
+    store.add(left)
+    left.directory.mkdir(parents=True)
+    seen = []
+
+    def sweep():
+        seen.append(left.directory.exists())
+        if fault is not None:
+            raise fault
+        return ()
+
+    async def init(_process):
+        return 0
+
+    backend.sweep = sweep
+    assert (await with_guest(backend, serving(init=init), lambda: arun(place.image))).exit_code == 0
+    assert seen == [True]
     assert is_clean(place, backend)
 
 

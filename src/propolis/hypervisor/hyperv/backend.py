@@ -148,7 +148,7 @@ class HypervBackend:
         return compute, channel
 
     def _make_ready(self, config: VMConfig) -> None:
-        """What may be said before anything is done; and the remains of dead processes are removed."""
+        """What may be said before anything is done."""
         boot = (config.boot.kernel, config.boot.initramfs)
         for path in (*boot, *(disk.path for disk in config.disks), *(share.path for share in config.shares)):
             self._system().check_file(path)
@@ -158,8 +158,6 @@ class HypervBackend:
                 f"the machine is to have {config.memory >> 20} MiB of memory, and the host has {memory >> 20} MiB",
                 hint="ask for less with --memory",
             )
-        with contextlib.suppress(BackendError):
-            self.sweep()
 
     def _system(self) -> Platform:
         if self._on is None:
