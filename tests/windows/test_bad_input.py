@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+import windows
 from hcs.build import NOT_ON_WINDOWS_10
 
 RUN = ("run", "--quiet", "--backend", "hyperv")
@@ -65,6 +66,60 @@ def test_what_windows_refuses_is_told_with_a_way_out(hyperv, busybox, call, faul
 )
 def test_what_a_user_asks_in_vain(hyperv, busybox, options, words):
     refused(hyperv.propolis(*RUN, *options, busybox, "true"), *words)
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A file system without any room. (Of a write that has room in part Wine's C library says EINVAL.)"""
+    place = tmp_path / "full"
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "full", place], check=False)
+    if done.returncode:
+        pytest.skip("mounting a small file system needs root")
+    (place / "filling").write_bytes(bytes(64 << 10))
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ("PROPOLIS_CACHE", ("no space left on the host while writing", r"full\place", "free space there")),
+        ("PROPOLIS_DATA", ("machine records cannot be written", "disk is full", "check space", r"full\place")),
+    ],
+)
+def test_a_drive_that_is_full(hyperv, busybox, full, variable, words):
+    refused(hyperv.propolis(*RUN, busybox, "true", env={variable: hyperv.path(full / "place")}), *words)
+    assert list((full / "place").rglob(".staged-*")) == []
+    assert list((full / "place").glob("machines/*")) == []
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A directory of this host by its name in Windows' network, as Wine knows it."""
+    share = windows.PREFIX / "dosdevices" / "unc" / "server" / "share"
+    share.parent.mkdir(parents=True)
+    share.symlink_to(tmp_path)
+    yield r"\\server\share"
+    share.unlink()
+    share.parent.rmdir()
+    share.parent.parent.rmdir()
+
+
+def test_places_on_a_network_drive(hyperv, busybox, network, tmp_path):
+    """Of a mount's source Wine says where its files really are, so its like is seen at unit level only."""
+    done = hyperv.propolis(*RUN, busybox, "true", env={"PROPOLIS_DATA": rf"{network}\data"})
+    refused(done, "lies on a network drive, where virtual machines have no access", "on a drive of this host")
+    assert (tmp_path / "data" / "state.db").exists()
+    assert list((tmp_path / "data").glob("machines/*")) == []
+
+
+def test_paths_that_are_too_long(hyperv, busybox, tmp_path):
+    """Wine makes such files, as a Windows does that was told to; Hyper-V takes none of them."""
+    deep = tmp_path.joinpath(*["d" * 100] * 2)
+    done = hyperv.propolis(*RUN, busybox, "true", env={"PROPOLIS_DATA": hyperv.path(deep / "data")})
+    refused(done, "characters, more than 259", "nearer to the root")
+    assert list((deep / "data").glob("machines/*")) == []
 
 
 @pytest.mark.parametrize("fate", ["crash", "exit", "triple-fault", "service-disconnect"])

@@ -1,7 +1,10 @@
 """Commands that need no machine, run on Windows as a user does."""
 
+import io
 import json
+import os
 import subprocess
+import tarfile
 
 import pytest
 
@@ -46,6 +49,28 @@ def test_what_it_makes_others_can_read(rig, busybox, tmp_path):
     subprocess.run(["qemu-img", "check", disk], check=True, capture_output=True)
     done = rig.propolis("disk", "cat", rig.path(disk), "/etc/group")
     assert done.stdout.startswith(b"root:x:0:\n")
+
+
+def test_directories_of_a_killed_build_go_with_the_next_one(rig, tmp_path, eventually):
+    tar = tmp_path / "large.tar"
+    with tarfile.open(tar, "w") as archive:
+        for number in range(100):
+            member = tarfile.TarInfo(str(number))
+            member.size = 4 << 20
+            archive.addfile(member, io.BytesIO(os.urandom(member.size)))
+    environment = {"PROPOLIS_CACHE": rig.path(tmp_path / "cache")}
+    build = ("-m", "propolis", "disk", "build", "--flatten", "-o", rig.path(tmp_path / "x.raw"))
+    with rig.start(*build, rig.path(tar), env=environment) as process:
+        eventually(lambda: list((tmp_path / "cache").glob(".staged-*.d/*")) or process.poll() is not None)
+        process.kill()
+        process.wait(60)
+    (left,) = (tmp_path / "cache").glob(".staged-*.d")
+    tar.unlink()
+    with tarfile.open(tar, "w") as archive:
+        archive.addfile(tarfile.TarInfo("one"))
+    assert rig.python(*build, rig.path(tar), env=environment).returncode == 0
+    assert not left.exists()
+    assert not list(tmp_path.rglob(".staged-*"))
 
 
 def test_nothing_is_left_when_it_is_killed_at_work(rig, busybox, tmp_path, eventually):

@@ -19,6 +19,8 @@ from propolis.errors import DiskError, StorageFull
 from propolis.host import system
 
 STAGE_PREFIX = ".staged-"
+_DIRECTORY = ".d"
+"""What the name of a staged directory has more than that of its lock."""
 _LONGEST_PATH = 248
 """Characters of a directory's path on Windows, unless long paths are turned on; Hyper-V takes no longer ones either."""
 _STAGED = re.compile(rf"{re.escape(STAGE_PREFIX)}.*-[0-9a-f]{{12}}", re.DOTALL)
@@ -90,40 +92,41 @@ def _is_there(path: Path, descriptor: int) -> bool:
 def stage_directory(target: Path) -> Iterator[Path]:
     """A new private directory beside `target`, removed at the end with what is left in it.
 
-    Those of writers that died are removed first. On Windows, where a directory cannot be locked, they stay.
+    Those of writers that died are removed first. Its lock is a staged file beside it, as Windows locks no directories.
 
     Raises:
         OSError: it cannot be made.
     """
-    path = target.parent / f"{STAGE_PREFIX}{target.name[:80]}-{secrets.token_hex(6)}"
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep_directories(target.parent)
-    path.mkdir(mode=0o700)
+    lock, descriptor = _open_locked(target, 0o600)
+    path = lock.with_name(lock.name + _DIRECTORY)
     try:
-        with _directory_lock(path):
-            yield path
+        path.mkdir(mode=0o700)
+        yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _directory_lock(path: Path) -> Iterator[bool]:
-    """Try to lock a directory; tells whether that went well."""
-    if sys.platform == "win32":
-        yield False
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        yield system.lock_file(descriptor, wait=False)
-    finally:
+        lock.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def _sweep_directories(parent: Path) -> None:
-    for path in parent.glob(f"{STAGE_PREFIX}*"):
-        with contextlib.suppress(OSError), _directory_lock(path) as dead:
-            if dead and _STAGED.fullmatch(path.name):
-                shutil.rmtree(path, ignore_errors=True)
+    for path in parent.glob(f"{STAGE_PREFIX}*{_DIRECTORY}"):
+        lock = path.with_name(path.name.removesuffix(_DIRECTORY))
+        if _STAGED.fullmatch(lock.name):
+            with contextlib.suppress(OSError):
+                _sweep_directory(path, lock)
+    sweep(parent)  # now their locks
+
+
+def _sweep_directory(path: Path, lock: Path) -> None:
+    with contextlib.ExitStack() as opened:
+        with contextlib.suppress(FileNotFoundError):  # its lock may have been swept, as any file whose writer is dead
+            descriptor = system.open_file(lock, create=False)
+            opened.callback(os.close, descriptor)
+            if not system.lock_file(descriptor, wait=False):
+                return
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_atomically(target: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:

@@ -7,7 +7,15 @@ import threading
 import pytest
 
 from propolis.errors import DiskError, StorageFull
-from propolis.host.files import STAGE_PREFIX, locked, stage, storage_errors, sweep, write_atomically
+from propolis.host.files import (
+    STAGE_PREFIX,
+    locked,
+    stage,
+    stage_directory,
+    storage_errors,
+    sweep,
+    write_atomically,
+)
 
 
 def leftovers(directory):
@@ -47,6 +55,25 @@ def test_a_killed_writers_leftover_is_swept_and_a_living_ones_is_not(tmp_path):
     assert (tmp_path / "alive").exists()
 
 
+@pytest.mark.parametrize("swept_before", [False, True])
+def test_a_killed_writers_directory_goes_with_its_lock_and_a_living_ones_stays(tmp_path, swept_before):
+    program = (
+        "import os, sys, pathlib; from propolis.host.files import stage_directory\n"
+        "with stage_directory(pathlib.Path(sys.argv[1])) as path: (path / 'x').touch(); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "dead"], check=False)
+    assert len(leftovers(tmp_path)) == 2
+    if swept_before:
+        assert sweep(tmp_path) == 1
+    with stage_directory(tmp_path / "alive") as alive:
+        (alive / "x").touch()
+        with stage_directory(tmp_path / "other") as other:
+            assert {path for path in tmp_path.iterdir() if path.is_dir()} == {alive, other}
+        assert (alive / "x").exists()
+        assert len(leftovers(tmp_path)) == 2
+    assert not leftovers(tmp_path)
+
+
 def test_a_living_writers_file_is_not_swept_while_it_is_made_nor_while_it_is_renamed(tmp_path):
     ended, before = threading.Event(), sys.getswitchinterval()
 
@@ -74,8 +101,13 @@ def test_what_only_looks_like_a_leftover_stays(tmp_path):
     (tmp_path / f"{STAGE_PREFIX}of-somebody").write_text("mine")
     (tmp_path / "target").write_text("mine")
     (tmp_path / f"{STAGE_PREFIX}link-{token}").symlink_to("target")
+    (tmp_path / f"{STAGE_PREFIX}of-somebody.d").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"{STAGE_PREFIX}link-{token}.d").symlink_to("elsewhere")
     before = sorted(tmp_path.iterdir())
     assert sweep(tmp_path) == 0
+    with stage_directory(tmp_path / "x"):
+        pass
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -46,16 +46,20 @@ class WindowsPlatform:
 
     def check_file(self, path: Path) -> None:
         """See `Platform.check_file`."""
+        _refuse(path, files.objection_to_path(str(path), str(path)))  # what is too long may seem to be missing
         try:
             found = path.stat()
             resolved = os.path.realpath(path)
         except OSError as error:
             raise BackendError(f"{path} cannot be read: {error.strerror}") from error
-        objection = files.objection_to_path(str(path), resolved)
-        if objection is None and path.is_file():
-            objection = files.objection_to_attributes(found.st_file_attributes)
-        if objection is not None:
-            raise BackendError(f"{path} {objection.reason}", hint=objection.cure)
+        _refuse(path, files.objection_to_path(str(path), resolved))
+        if path.is_file():
+            _refuse(path, files.objection_to_attributes(found.st_file_attributes))
+
+
+def _refuse(path: Path, objection: files.Objection | None) -> None:
+    if objection is not None:
+        raise BackendError(f"{path} {objection.reason}", hint=objection.cure)
 
 
 class _Pipe:
