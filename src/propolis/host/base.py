@@ -3,9 +3,24 @@
 `host/__init__.py` picks the implementation; nothing else in the package asks which system it runs on.
 """
 
-import socket
 from pathlib import Path
 from typing import Protocol
+
+from propolis.channel import ByteChannel
+
+
+class Listener(Protocol):
+    """Where other processes of this user connect to."""
+
+    async def accept(self) -> ByteChannel:
+        """Wait for the next connection.
+
+        Raises:
+            OSError: it cannot be taken; the next one may.
+        """
+
+    def close(self) -> None:
+        """Listen no more. Idempotent."""
 
 
 class Host(Protocol):
@@ -60,19 +75,17 @@ class Host(Protocol):
     def resident_bytes(self, pid: int) -> int:
         """Resident memory of one process, in bytes; 0 when it is gone."""
 
-    def listen(self, path: Path) -> socket.socket:
-        """A listening socket with a name that only this user can reach, in a directory that is this user's alone.
+    def listen(self, path: Path) -> Listener:
+        """Listen under a name that only this user can reach, in a directory that is this user's alone.
 
         Raises:
-            Unsupported: this system has no such sockets, or Python does not know them.
             OSError: it cannot be made.
         """
 
-    def connect(self, path: Path) -> socket.socket:
+    def connect(self, path: Path) -> ByteChannel:
         """Connect to what `listen` made.
 
         Raises:
-            Unsupported: as `listen`.
             OSError: nobody listens there.
         """
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 assert sys.platform != "win32"
 
+from propolis.channel import ByteChannel
+from propolis.host.base import Listener
+
 _LONGEST_NAME = 103
 """Bytes of a socket's path: Linux takes 107, macOS 103."""
 _BACKLOG = 64
@@ -76,8 +79,10 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def listen(path: Path) -> socket.socket:
+def listen(path: Path) -> Listener:
     """See `Host.listen`."""
+    from propolis.host.sockets import SocketListener  # noqa: PLC0415 - few commands need it
+
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _short(path) as name:
@@ -87,11 +92,13 @@ def listen(path: Path) -> socket.socket:
     except BaseException:
         listener.close()
         raise
-    return listener
+    return SocketListener(listener)
 
 
-def connect(path: Path) -> socket.socket:
+def connect(path: Path) -> ByteChannel:
     """See `Host.connect`."""
+    from propolis.host.sockets import channel  # noqa: PLC0415 - few commands need it
+
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _short(path) as name:
@@ -99,7 +106,7 @@ def connect(path: Path) -> socket.socket:
     except BaseException:
         connection.close()
         raise
-    return connection
+    return channel(connection)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,24 @@ def channel(connected: socket.socket) -> ByteChannel:
     return _SocketChannel(connected)
 
 
+class SocketListener:
+    """See `propolis.host.base.Listener`: a listening socket, which it owns."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        self._listener = listener
+
+    async def accept(self) -> ByteChannel:
+        """See `Listener.accept`."""
+        await anyio.wait_readable(self._listener)
+        connection, _ = self._listener.accept()
+        return channel(connection)
+
+    def close(self) -> None:
+        """See `Listener.close`."""
+        self._listener.close()
+
+
 class _SocketChannel:
     """See `propolis.channel.ByteChannel`.
 

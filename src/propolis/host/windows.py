@@ -8,12 +8,13 @@ import contextlib
 import msvcrt
 import os
 import shutil
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from propolis.channel import ByteChannel
 from propolis.errors import Unsupported
+from propolis.host.base import Listener
 from propolis.host.win32 import _ffi
 
 _LOCK_OFFSET = 1 << 62
@@ -138,17 +139,18 @@ def resident_bytes(pid: int) -> int:
         return 0
 
 
-def listen(path: Path) -> socket.socket:
-    """See `Host.listen`; named pipes are what Windows has for it."""
-    raise Unsupported(f"{path} cannot be listened at: Windows' named pipes are not used yet")
+def listen(path: Path) -> Listener:
+    """See `Host.listen`; `path` becomes a file with the name of a pipe."""
+    from propolis.host.windows_channel import PipeListener  # noqa: PLC0415 - few commands need it
+
+    return PipeListener(path)
 
 
-def connect(path: Path) -> socket.socket:
+def connect(path: Path) -> ByteChannel:
     """See `Host.connect`."""
-    raise Unsupported(
-        f"the machine behind {path.parent.name} cannot be reached: Windows' named pipes are not used yet",
-        hint="use the machine in the process that started it",
-    )
+    from propolis.host import windows_channel  # noqa: PLC0415 - few commands need it
+
+    return windows_channel.connect(path)
 
 
 def fork() -> int:

@@ -21,8 +21,8 @@ _CHUNK = 1 << 16
 _MOST_PIECES = 32
 """Read at most after the pipe was told to close, for a client that never stops."""
 _FILE_FLAG_FIRST_PIPE_INSTANCE = 0x00080000
-_PIPE_REJECT_REMOTE_CLIENTS = 0x00000008
-_PIPE_TYPE_BYTE = 0
+PIPE_REJECT_REMOTE_CLIENTS = 0x00000008
+PIPE_TYPE_BYTE = 0
 _ALL, _READ_AND_WRITE = "GA", "GRGW"
 
 
@@ -30,6 +30,18 @@ def descriptor(user: str, allow: Sequence[str]) -> str:
     """The pipe's security descriptor as SDDL: all rights for `user` and the system, use of it for those in `allow`."""
     everything = [(_ALL, SYSTEM), (_ALL, user), *((_READ_AND_WRITE, sid) for sid in allow)]
     return "D:P" + "".join(f"(A;;{rights};;;{sid})" for rights, sid in everything)
+
+
+def finished(operation: _winapi.Overlapped, closing: int) -> bool:
+    """Wait until the operation on a pipe has ended, or, by then cancelled, for the event `closing`: False."""
+    # of several that have happened, the first in the list is told: what was sent before closing is read
+    happened = _winapi.WaitForMultipleObjects([operation.event, closing], False, _winapi.INFINITE)
+    if happened == _winapi.WAIT_OBJECT_0:
+        return True
+    operation.cancel()
+    with contextlib.suppress(OSError):
+        operation.GetOverlappedResult(True)
+    return False
 
 
 class PipeReader:
@@ -50,7 +62,7 @@ class PipeReader:
             self._pipe = _winapi.CreateNamedPipe(
                 rf"\\.\pipe\{name}",
                 _winapi.PIPE_ACCESS_DUPLEX | _winapi.FILE_FLAG_OVERLAPPED | _FILE_FLAG_FIRST_PIPE_INSTANCE,
-                _PIPE_TYPE_BYTE | _winapi.PIPE_WAIT | _PIPE_REJECT_REMOTE_CLIENTS,
+                PIPE_TYPE_BYTE | _winapi.PIPE_WAIT | PIPE_REJECT_REMOTE_CLIENTS,
                 1,
                 _CHUNK,
                 _CHUNK,
@@ -89,7 +101,7 @@ class PipeReader:
     def _connected(self) -> bool:
         """Wait for a client; False when the pipe is to be closed."""
         try:
-            return self._finished(_winapi.ConnectNamedPipe(self._pipe, overlapped=True))
+            return finished(_winapi.ConnectNamedPipe(self._pipe, overlapped=True), self._closing)
         except OSError as error:
             if error.winerror != _winapi.ERROR_NO_DATA:  # it came, sent, and went again
                 raise
@@ -98,19 +110,9 @@ class PipeReader:
     def _receive(self) -> bool:
         """Wait for the next piece and hand it on; False when the pipe is to be closed and no more was sent."""
         operation, _ = _winapi.ReadFile(self._pipe, _CHUNK, overlapped=True)
-        if not self._finished(operation):
+        if not finished(operation, self._closing):
             return False
         length, _ = operation.GetOverlappedResult(True)
         if length:
             self._take(bytes((operation.getbuffer() or b"")[:length]))
         return True
-
-    def _finished(self, operation: _winapi.Overlapped) -> bool:
-        # of several that have happened, the first in the list is told: what was sent before closing is read
-        happened = _winapi.WaitForMultipleObjects([operation.event, self._closing], False, _winapi.INFINITE)
-        if happened == _winapi.WAIT_OBJECT_0:
-            return True
-        operation.cancel()
-        with contextlib.suppress(OSError):
-            operation.GetOverlappedResult(True)
-        return False

@@ -16,7 +16,6 @@ from propolis.agent.relay import DETACH
 from propolis.errors import MachineError, MachineNotFound
 from propolis.host import system
 from propolis.host.directories import data_directory
-from propolis.host.sockets import channel
 from propolis.machine.control import SOCKET
 from propolis.spec import Process
 from propolis.state.record import MachineRecord
@@ -50,14 +49,13 @@ async def connected(name: str) -> AsyncIterator[Connected]:
         MachineNotFound: no machine that runs is called that.
         InvalidArgument: several are.
         MachineError: its owner does not answer.
-        Unsupported: on Windows, for now.
     """
     record = await anyio.to_thread.run_sync(MachineStore(data_directory()).find, name)
     try:
         connection = system.connect(record.directory / SOCKET)
     except OSError as error:
         raise _unreachable(record) from error
-    async with AgentClient(channel(connection)) as agent:
+    async with AgentClient(connection) as agent:
         await agent.hello(_ANSWER_TIMEOUT)
         process = Process.from_json((await _inspect(agent))["process"])
         yield Connected(record=record, process=process, agent=agent, programs=Builtins(agent, process.working_dir))

@@ -1,4 +1,4 @@
-"""A machine's control socket, as its owner serves it to other processes of the same user.
+"""A machine's control socket (on Windows a named pipe), as its owner serves it to other processes of the same user.
 
 The socket lies in the machine's directory, which is the user's alone. It speaks the agent protocol, so whatever works
 on a machine one owns works on one that another process owns. Beside the guest's processes it offers programs of the
@@ -7,7 +7,6 @@ owner: `host.inspect`, `host.console`, what an owner adds (`broadcast`), and `ho
 
 import contextlib
 import json
-import socket
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
@@ -20,9 +19,9 @@ from propolis.agent.process import ExitStatus
 from propolis.agent.relay import Program, Relay, Served
 from propolis.agent.session import Hello
 from propolis.channel import ByteChannel
-from propolis.errors import PropolisError, Unsupported
+from propolis.errors import PropolisError
 from propolis.host import system
-from propolis.host.sockets import channel
+from propolis.host.base import Listener
 from propolis.hypervisor.base import VMHandle
 from propolis.machine.grouping import ungrouped
 from propolis.spec import Process
@@ -55,11 +54,10 @@ class Control:
         self._clients = 0
 
     async def __aenter__(self) -> Self:
-        """Listen, where this system can."""
+        """Listen."""
+        listener = system.listen(self._record.directory / SOCKET)
         self._tasks = await anyio.create_task_group().__aenter__()
-        with contextlib.suppress(Unsupported):
-            listener = system.listen(self._record.directory / SOCKET)
-            self._tasks.start_soon(self._listen, listener)
+        self._tasks.start_soon(self._listen, listener)
         return self
 
     async def __aexit__(
@@ -91,26 +89,24 @@ class Control:
     async def _end_machine(self, grace: float) -> None:
         await self._shut_down(grace)
 
-    async def _listen(self, listener: socket.socket) -> None:
+    async def _listen(self, listener: Listener) -> None:
         assert self._tasks is not None
-        with listener:
-            listener.setblocking(False)
+        with contextlib.closing(listener):
             while True:
-                await anyio.wait_readable(listener)
                 try:
-                    connection, _ = listener.accept()
+                    client = await listener.accept()
                 except OSError:  # it has left already, or there are no descriptors for it now
                     await anyio.sleep(0.01)
                     continue
                 if self._clients >= _MOST_CLIENTS:
-                    connection.close()
+                    await client.aclose()
                     continue
                 self._clients += 1
-                self._tasks.start_soon(self._serve, connection)
+                self._tasks.start_soon(self._serve, client)
 
-    async def _serve(self, connection: socket.socket) -> None:
+    async def _serve(self, client: ByteChannel) -> None:
         try:
-            await self.serve(channel(connection))
+            await self.serve(client)
         finally:
             self._clients -= 1
 

@@ -30,6 +30,8 @@ def command(machine: str, detach_keys: str, no_stdin: bool) -> int:
 
 async def _attach(name: str, keys: str, interactive: bool) -> int:
     sequence = detach_keys.parse(keys)
+    if not terminal.is_terminal(streams.STDIN):
+        sequence = b""  # what comes from elsewhere is data, whatever it is
     async with connected(name) as machine:
         foreground = Foreground(
             Progress(),

@@ -48,9 +48,10 @@ def command(machine: str, command: tuple[str, ...], **given: Any) -> int:
     }
     if tty:
         options["rows"], options["columns"] = terminal.ours()
-    foreground = Foreground(
-        Progress(), tty=tty, interactive=interactive, detach_keys=detach_keys.parse(given["detach_keys"])
-    )
+    keys = detach_keys.parse(given["detach_keys"])
+    if not terminal.is_terminal(streams.STDIN):
+        keys = b""  # what comes from elsewhere is data, whatever it is
+    foreground = Foreground(Progress(), tty=tty, interactive=interactive, detach_keys=keys)
     with ungrouped():
         return anyio.run(_run, machine, command, options, None if given["detach"] else foreground)
 
