@@ -51,6 +51,13 @@ class Host(Protocol):
     def protect(self, path: Path) -> None:
         """Keep a file that is complete from being written by mistake, where that keeps nobody from removing it."""
 
+    def remove_file(self, path: Path) -> None:
+        """Remove a file. Gone already is fine.
+
+        Raises:
+            OSError: as `os.unlink`; on Windows, somebody has it open, and not just for a moment.
+        """
+
     def remove_tree(self, path: Path) -> None:
         """Remove a directory and what is in it, as far as that goes. Gone already is fine."""
 

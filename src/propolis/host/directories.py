@@ -1,7 +1,7 @@
 """Where propolis keeps its files on this host.
 
-`PROPOLIS_CACHE` (what can be made again: blobs, layer disks, kernels), `PROPOLIS_DATA` (machines and their records) and
-`PROPOLIS_CONFIG` (what the user writes) override the system's conventions.
+`PROPOLIS_CACHE` (what can be made, pulled or loaded again: blobs, layer disks, kernels), `PROPOLIS_DATA` (machines and
+their records) and `PROPOLIS_CONFIG` (what the user writes) override the system's conventions.
 """
 
 import os

@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ _DIRECTORY = ".d"
 """What the name of a staged directory has more than that of its lock."""
 _LONGEST_PATH = 248
 """Characters of a directory's path on Windows, unless long paths are turned on; Hyper-V takes no longer ones either."""
+_SECTOR = 512
+"""Bytes of what stat(2) counts."""
 _STAGED = re.compile(rf"{re.escape(STAGE_PREFIX)}.*-[0-9a-f]{{12}}", re.DOTALL)
 
 
@@ -63,6 +66,30 @@ def stage(target: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[
             system.publish(descriptor, path, staged.target)
             if durable:
                 system.sync_directory(target.parent)
+
+
+class Scratch:
+    """An empty file of our own in `directory`, gone when it is closed; one of a dead process goes at the next one.
+
+    Raises:
+        StorageFull, DiskError: as `stage`.
+    """
+
+    def __init__(self, directory: Path, name: str) -> None:
+        target = directory / name
+        with storage_errors(target):
+            directory.mkdir(parents=True, exist_ok=True)
+            sweep(directory)
+            self.path, self.descriptor = _open_locked(target, 0o600)
+        # who holds it may have no end of its own
+        self.close = weakref.finalize(self, _remove, self.path, self.descriptor)
+        """Remove it. Idempotent."""
+
+
+def _remove(path: Path, descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+    os.close(descriptor)
 
 
 def _open_locked(target: Path, mode: int) -> tuple[Path, int]:
@@ -191,13 +218,57 @@ def _sweep_file(path: Path) -> bool:
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path` exclusively among processes and threads; waits for whoever holds it.
 
-    The file itself stays behind, empty: removing it would let two holders in.
+    The file itself stays behind, empty, until `remove_lock`.
+
+    Raises:
+        StorageFull, DiskError: it cannot be made.
     """
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    while True:
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            system.lock_file(descriptor, wait=True)
+            if _is_there(path, descriptor):  # else it was removed before we had it, and guards nothing
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def remove_lock(path: Path) -> None:
+    """Remove a lock file, unless somebody holds it. Not on Windows, where it could not be opened anew meanwhile."""
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError):
+        _sweep_file(path)
+
+
+def retire(path: Path) -> Path | None:
+    """Take a file out of use at once, to be removed at leisure: returns its new name, None if it is gone already.
+
+    The name is one that `sweep` removes, in case that the caller is killed first.
+
+    Raises:
+        OSError: somebody has it open (on Windows), or the host does not let it be renamed.
+    """
+    retired = path.with_name(f"{STAGE_PREFIX}{path.name[:80]}-{secrets.token_hex(6)}")
     try:
-        system.lock_file(descriptor, wait=True)
-        yield
-    finally:
-        os.close(descriptor)
+        with contextlib.suppress(PermissionError):
+            path.chmod(0o644)  # what cannot be written cannot be locked by whoever sweeps
+        path.rename(retired)
+    except FileNotFoundError:
+        return None
+    return retired
+
+
+def allocated(path: Path) -> int:
+    """Bytes that a file takes from the host, holes not counted.
+
+    Raises:
+        OSError: as `os.stat`.
+    """
+    status = path.stat()
+    if sys.platform == "win32":  # where nothing tells blocks, and files of ours have no holes
+        return status.st_size
+    return status.st_blocks * _SECTOR

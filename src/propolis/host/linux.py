@@ -17,6 +17,7 @@ from propolis.host.posix import memory_bytes as memory_bytes
 from propolis.host.posix import open_file as open_file
 from propolis.host.posix import protect as protect
 from propolis.host.posix import publish as publish
+from propolis.host.posix import remove_file as remove_file
 from propolis.host.posix import remove_tree as remove_tree
 from propolis.host.posix import sync_directory as sync_directory
 

@@ -48,6 +48,11 @@ def protect(path: Path) -> None:
     path.chmod(0o444)
 
 
+def remove_file(path: Path) -> None:
+    """See `Host.remove_file`."""
+    path.unlink(missing_ok=True)
+
+
 def remove_tree(path: Path) -> None:
     """See `Host.remove_tree`."""
     shutil.rmtree(path, ignore_errors=True)

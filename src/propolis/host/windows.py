@@ -70,6 +70,11 @@ def protect(path: Path) -> None:
     """See `Host.protect`; a file that is marked as read-only can be neither removed nor replaced here."""
 
 
+def remove_file(path: Path) -> None:
+    """See `Host.remove_file`."""
+    _patiently(lambda: path.unlink(missing_ok=True))
+
+
 def remove_tree(path: Path) -> None:
     """See `Host.remove_tree`; waits a little for whoever has a file of it open."""
 

@@ -123,6 +123,15 @@ def test_a_tree_goes_as_soon_as_nobody_has_it_open(tmp_path):
     system.remove_tree(tmp_path / "tree")
 
 
+def test_a_file_goes_as_soon_as_nobody_has_it_open(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    reader = hold(tmp_path / "file", 0.5, share=_ffi.FILE_SHARE_READ)
+    system.remove_file(tmp_path / "file")
+    reader.join()
+    assert not (tmp_path / "file").exists()
+    system.remove_file(tmp_path / "file")
+
+
 def test_a_path_that_is_too_long_is_told(tmp_path):
     long = tmp_path / ("d" * 100) / ("e" * 100) / ("f" * 100)
     with pytest.raises(DiskError, match="more than 248 characters") as caught, storage_errors(long):
