@@ -11,6 +11,7 @@ what to do next. `exit_code` is what the command line exits with (docker's conve
     │   │   └── DigestMismatch              bytes differ from the digest that names them
     │   │       └── BlobDamaged             those were kept here, and are gone: another try fetches them
     │   ├── PlatformMismatch                the image is for another architecture or system
+    │   ├── ImageInUse                   1  a machine uses the image: stop it first
     │   ├── SignatureRejected               the signature policy of this host does not let the image be used
     │   └── RegistryError                   a registry refused or broke; the message has its own words
     │       ├── AccessDenied                log in, or ask for access
@@ -89,6 +90,12 @@ class BlobDamaged(DigestMismatch):
 
 class PlatformMismatch(ImageError):
     """The image is for another architecture or operating system."""
+
+
+class ImageInUse(ImageError):
+    """A machine, or another command, uses the image."""
+
+    exit_code = 1
 
 
 class SignatureRejected(ImageError):

@@ -10,7 +10,6 @@ and made again; the latest that were put aside are kept for whoever wants to kno
 import contextlib
 import hashlib
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,25 +21,37 @@ from propolis.disk.ext4.superblock import recorded_size
 from propolis.disk.ext4.writer import WRITER_VERSION, LayerWriter
 from propolis.errors import DiskDamaged, DiskError, InvalidArgument
 from propolis.host import system
-from propolis.host.files import STAGE_PREFIX, locked, stage, sweep
+from propolis.host.files import allocated, locked, remove_lock, stage, sweep
 from propolis.host.memory import collection_paused
 from propolis.spec import DiskFormat
 from propolis.tree import TreeSink
 
 _DAMAGED = "damaged-"
 _KEPT_DAMAGED = 3
-_SECTOR = 512
 _DIFF_ID = re.compile(r"[a-z0-9]+:[0-9a-f]{64,128}")
+_NAME = re.compile(
+    rf"(?P<damaged>{_DAMAGED})?(?P<algorithm>[a-z0-9]+)-(?P<value>[0-9a-f]{{64,128}})(?:\.on-(?P<chain>[0-9a-f]{{64}}))?"
+    rf"\.(?P<version>[0-9]{{1,6}})\.(?P<format>{'|'.join(DiskFormat)})"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """What a cache holds; bytes as they are taken from the host, holes not counted."""
+class CachedDisk:
+    """One file of the cache."""
 
-    disks: int
+    path: Path
+    diff_id: str
+    chain: str
+    """What names the stack that it leans on, in hexadecimal; empty for a disk that leans on nothing."""
+    format: DiskFormat
     size: int
-    damaged: int
-    damaged_size: int
+    """Bytes as they are taken from the host, holes not counted."""
+    made: float
+    """When, in seconds since the epoch."""
+    is_current: bool
+    """Whether the writer would make the same today."""
+    is_damaged: bool
+    """Whether it was put aside."""
 
 
 class LayerCache:
@@ -74,7 +85,9 @@ class LayerCache:
         # named as the image specification names a stack of layers: by what identifies all of it
         chain = hashlib.sha256(" ".join(diff_ids).encode()).hexdigest()
         in_chain = self._path(f"{diff_ids[-1]}.on-{chain}", disk_format)
-        found = _first_whole(alone, in_chain)
+        found = None
+        with contextlib.suppress(PermissionError):  # on Windows, while it gets its name; with the lock it has it
+            found = _first_whole(alone, in_chain)
         if found is not None:
             return found
         with locked(alone.with_name(f"{alone.name}.lock")):
@@ -91,15 +104,31 @@ class LayerCache:
             system.protect(staged.target)
             return staged.target
 
-    def usage(self) -> Usage:
-        """Count what is there. Others may be adding to it at the same time."""
-        sizes: dict[bool, list[int]] = {False: [], True: []}
-        for path in self._directory.glob("*.*"):
-            if path.suffix[1:] in list(DiskFormat) and not path.name.startswith(STAGE_PREFIX):
+    def disks(self) -> list[CachedDisk]:
+        """What is there, also of other versions. Others may be adding to it, or removing, at the same time."""
+        found = []
+        for path in sorted(self._directory.glob("*.*")):
+            if (name := _NAME.fullmatch(path.name)) is not None:
                 with contextlib.suppress(FileNotFoundError):
-                    sizes[path.name.startswith(_DAMAGED)].append(_allocated(path))
-        whole, damaged = sizes[False], sizes[True]
-        return Usage(disks=len(whole), size=sum(whole), damaged=len(damaged), damaged_size=sum(damaged))
+                    found.append(
+                        CachedDisk(
+                            path=path,
+                            diff_id=f"{name['algorithm']}:{name['value']}",
+                            chain=name["chain"] or "",
+                            format=DiskFormat(name["format"]),
+                            size=allocated(path),
+                            made=path.stat().st_mtime,
+                            is_current=int(name["version"]) == WRITER_VERSION,
+                            is_damaged=bool(name["damaged"]),
+                        )
+                    )
+        return found
+
+    def sweep(self) -> int:
+        """Remove what killed writers left, and locks that nobody holds; returns how many of the former."""
+        for lock in self._directory.glob("*.lock"):
+            remove_lock(lock)
+        return sweep(self._directory)
 
     def put_aside(self, path: Path) -> None:
         """Take a disk that turned out to be damaged out of use; the next call of `disk` makes it anew.
@@ -145,13 +174,6 @@ def _put_aside(path: Path) -> None:
     put_aside = sorted(path.parent.glob(f"{_DAMAGED}*"), key=lambda found: found.stat().st_ctime_ns)
     for old in put_aside[:-_KEPT_DAMAGED]:
         old.unlink(missing_ok=True)
-
-
-def _allocated(path: Path) -> int:
-    status = path.stat()
-    if sys.platform == "win32":  # where nothing tells blocks, and disks have no holes
-        return status.st_size
-    return status.st_blocks * _SECTOR
 
 
 def _is_whole(path: Path) -> bool:

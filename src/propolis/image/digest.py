@@ -10,6 +10,7 @@ from typing import Protocol
 from propolis.errors import ImageInvalid
 
 _LENGTHS = {"sha256": 64, "sha512": 128}
+ALGORITHMS = tuple(_LENGTHS)
 _HEX = re.compile(r"[0-9a-f]+")
 
 

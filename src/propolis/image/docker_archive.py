@@ -6,6 +6,7 @@ but their diff_ids names them.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -64,6 +65,16 @@ class DockerArchiveSource:
         if not fits(config.platform, architecture):
             raise mismatch([str(config.platform)], architecture, f"the image in {where}")
         return Found(digest=image_id, config=config, layers=self._layers(images[0], config))
+
+    def images(self) -> Iterator[tuple[tuple[str, ...], str, Found]]:
+        """Every image: its tags, the archive's name of its config, and what `find` would tell of it, for any platform.
+
+        Raises:
+            ImageNotFound, ImageInvalid: as `find`.
+        """
+        for item in self._listed():
+            image_id, config = self._config(item)
+            yield item.tags, item.config, Found(digest=image_id, config=config, layers=self._layers(item, config))
 
     def open_layer(self, layer: Layer) -> BinaryIO:
         """See `ImageSource.open_layer`."""

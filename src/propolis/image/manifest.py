@@ -163,6 +163,18 @@ def parse_manifest(data: bytes, what: str) -> Manifest:
     return Manifest(config=described, layers=layers)
 
 
+def parse_children(data: bytes, what: str) -> tuple[Descriptor, ...]:
+    """Whatever an index, a manifest or an artifact's manifest is made of, usable or not.
+
+    Raises:
+        ImageInvalid: the document breaks the specification; the message names the field.
+    """
+    fields = Fields.parse(data, what)
+    config = fields.mapping("config")
+    items = [*fields.objects("manifests", MAX_MANIFESTS), *fields.objects("layers", MAX_LAYERS)]
+    return tuple(_descriptor(item) for item in ([] if config is None else [config]) + items)
+
+
 def media_type_of(data: bytes, what: str) -> str:
     """The media type of an index or manifest that no descriptor described.
 

@@ -19,9 +19,9 @@ from propolis.host import system
 from propolis.host.files import storage_errors
 from propolis.image.ranges import Ranges
 
-_PREFIX = ".partial-"
+PREFIX = ".partial-"
 _RANGES = ".ranges"
-_PRIVATE = re.compile(re.escape(_PREFIX) + r"[0-9a-f]+-[0-9a-f]{12}(\.ranges)?")
+_PRIVATE = re.compile(re.escape(PREFIX) + r"[0-9a-f]+-[0-9a-f]{12}(\.ranges)?")
 _LIFETIME = 14 * 24 * 3600
 """Seconds after which nobody is expected to come back for it."""
 _MOST_RANGES = 1 << 20
@@ -48,7 +48,7 @@ class PartialBlob:
         Raises:
             StorageFull, DiskError: the directory cannot be written to.
         """
-        path = target.with_name(f"{_PREFIX}{target.name}")
+        path = target.with_name(f"{PREFIX}{target.name}")
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             while True:
@@ -57,7 +57,7 @@ class PartialBlob:
                 except (FileExistsError, FileNotFoundError):
                     continue  # another one came or went in between
                 if not system.lock_file(descriptor, wait=False):
-                    path = target.with_name(f"{_PREFIX}{target.name}-{secrets.token_hex(6)}")
+                    path = target.with_name(f"{PREFIX}{target.name}-{secrets.token_hex(6)}")
                 elif _is_there(path, descriptor):
                     return cls(target, path, descriptor)
                 os.close(descriptor)  # in the second case somebody removed it before the lock was taken
@@ -148,10 +148,27 @@ def _is_there(path: Path, descriptor: int) -> bool:
         return False
 
 
+def remove(path: Path) -> bool:
+    """Remove a partial blob, unless somebody adds to it; whether it went.
+
+    Raises:
+        OSError: the host does not let it be opened.
+    """
+    descriptor = system.open_file(path, create=False)
+    try:
+        is_free = system.lock_file(descriptor, wait=False)
+        if is_free:
+            for name in (path.with_name(path.name + _RANGES), path):
+                name.unlink(missing_ok=True)
+        return is_free
+    finally:
+        os.close(descriptor)
+
+
 def sweep(directory: Path) -> int:
     """Remove partial blobs that nobody has added to for weeks, or that nobody will; returns how many files."""
     removed = 0
-    for path in sorted(directory.glob(f"{_PREFIX}*")):  # its bytes before its lines
+    for path in sorted(directory.glob(f"{PREFIX}*")):  # its bytes before its lines
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < time.time() - _LIFETIME or _is_orphaned(path):
                 path.unlink()

@@ -13,20 +13,50 @@ are read in place: a hard link in place of a copy is no way out, because its oth
 import contextlib
 import hashlib
 import io
-from collections.abc import Callable, Iterable
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 
 from propolis.errors import BlobDamaged, DigestMismatch, DiskError, ImageInvalid
-from propolis.host.files import stage, sweep
+from propolis.host import system
+from propolis.host.files import allocated, stage, storage_errors, sweep
 from propolis.image import digest as digests
 from propolis.image import partial
 from propolis.image.document import MAX_DOCUMENT
 from propolis.image.manifest import Descriptor, Layer
 from propolis.image.partial import PartialBlob
 
-_DAMAGED = "damaged-"
 _KEPT_DAMAGED = 3
+
+
+class BlobState(StrEnum):
+    """What there is of a blob, as its file's name begins."""
+
+    WHOLE = ""
+    PARTIAL = partial.PREFIX
+    DAMAGED = "damaged-"
+
+
+_NAME = re.compile(
+    rf"(?P<prefix>{re.escape(BlobState.PARTIAL)}|{BlobState.DAMAGED})?(?P<value>[0-9a-f]{{64,128}})(-[0-9a-f]{{12}})?"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBlob:
+    """One file of the store."""
+
+    path: Path
+    digest: str
+    size: int
+    """Bytes as they are taken from the host."""
+    made: float
+    """When it was last written to, in seconds since the epoch."""
+    state: BlobState
 
 
 class BlobStore:
@@ -41,7 +71,7 @@ class BlobStore:
         return self._directory / algorithm / value
 
     def read(self, digest: str, limit: int) -> bytes | None:
-        """A small blob, verified again; None when it is not here.
+        """A blob of at most `limit` bytes, verified again; None when there is none such here.
 
         One that went bad on the disk is put aside and counts as absent.
 
@@ -56,7 +86,9 @@ class BlobStore:
             return None
         except OSError as error:
             raise DiskError(f"cannot read {path}: {error.strerror}", hint="check its owner and permissions") from error
-        if len(data) <= limit and digests.matches(data, digest):
+        if len(data) > limit:
+            return None  # a layer
+        if digests.matches(data, digest):
             return data
         put_aside(path)
         return None
@@ -115,6 +147,11 @@ class BlobStore:
         return self._directory / "tags"
 
     @property
+    def spool(self) -> Path:
+        """Where archives are copied to that cannot be read in place, for as long as they are read."""
+        return self._directory / "spool"
+
+    @property
     def signatures(self) -> Path:
         """Where signatures of images are kept (`trust.records.SignatureRecords`)."""
         return self._directory / "signatures"
@@ -149,6 +186,43 @@ class BlobStore:
                 )
         return path
 
+    def blobs(self) -> Iterator[StoredBlob]:
+        """What there is, also damaged and begun ones. Others may be adding to it, or removing, at the same time."""
+        for algorithm in digests.ALGORITHMS:
+            for path in sorted((self._directory / algorithm).glob("*")):
+                found = _NAME.fullmatch(path.name)
+                if found is None or not digests.is_digest(digest := f"{algorithm}:{found['value']}"):
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.stat()
+                    state = BlobState(found["prefix"] or "")
+                    yield StoredBlob(path=path, digest=digest, size=allocated(path), made=status.st_mtime, state=state)
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is here, to be verified by whoever reads it."""
+        return self.path(digest).is_file()
+
+    def check(self, digest: str, *, durable: bool = False) -> bool:
+        """Whether the blob is here and what its digest names; all of it is read. One that is damaged is put aside.
+
+        With `durable` it will be here after a power cut, too.
+
+        Raises:
+            StorageFull, DiskError: the host does not let it be read or flushed.
+        """
+        path = self.path(digest)
+        try:
+            with storage_errors(path), _opened(path, durable) as file:
+                if hashlib.file_digest(file, path.parent.name).hexdigest() == path.name:
+                    if durable:
+                        os.fsync(file.fileno())
+                        system.sync_directory(path.parent)
+                    return True
+        except FileNotFoundError:
+            return False
+        put_aside(path)
+        return False
+
     def sweep(self) -> int:
         """Remove what writers that were killed left behind, and partial blobs that are old; returns how many files."""
         if not self._directory.is_dir():
@@ -176,11 +250,15 @@ class KeptLayer(io.FileIO):
             ) from error
 
 
+def _opened(path: Path, writable: bool) -> io.FileIO:
+    return io.FileIO(path, "r+" if writable else "r")
+
+
 def put_aside(path: Path) -> None:
     """Take a blob that is not what its name says out of use; the latest such are kept for whoever wants to know why."""
     with contextlib.suppress(OSError):
-        path.replace(path.with_name(f"{_DAMAGED}{path.name}"))
-    found = sorted(path.parent.glob(f"{_DAMAGED}*"), key=lambda damaged: damaged.stat().st_ctime_ns)
+        path.replace(path.with_name(f"{BlobState.DAMAGED}{path.name}"))
+    found = sorted(path.parent.glob(f"{BlobState.DAMAGED}*"), key=lambda damaged: damaged.stat().st_ctime_ns)
     for old in found[:-_KEPT_DAMAGED]:
         with contextlib.suppress(OSError):
             old.unlink()

@@ -74,15 +74,17 @@ def _kernel() -> Check:
 
 def _layer_cache() -> Check:
     directory = cache_directory() / "layers"
-    usage = LayerCache(directory).usage()
-    found = f"{usage.disks} disks, {usage.size >> 20} MiB"
-    if not usage.damaged:
+    disks = LayerCache(directory).disks()
+    damaged = [disk.size for disk in disks if disk.is_damaged]
+    whole = [disk.size for disk in disks if not disk.is_damaged]
+    found = f"{len(whole)} disks, {sum(whole) >> 20} MiB"
+    if not damaged:
         return Check(name="layer disks", verdict=Verdict.OK, found=found)
     return Check(
         name="layer disks",
         verdict=Verdict.WARNING,
-        found=f"{found}; {usage.damaged} damaged ones put aside, {usage.damaged_size >> 20} MiB",
-        remedy=f"they were made again; check the host's storage, then remove {directory}/damaged-*",
+        found=f"{found}; {len(damaged)} damaged ones put aside, {sum(damaged) >> 20} MiB",
+        remedy="they were made again; check the host's storage, then run `propolis image prune`",
     )
 
 

@@ -47,6 +47,17 @@ class ImageName:
         """What the registry is asked for: the digest, or else the tag."""
         return self.digest or self.tag
 
+    @property
+    def as_kept(self) -> "ImageName":
+        """The name under which a host remembers it: what a tag means does not matter beside a digest."""
+        return replace(self, tag="") if self.digest else self
+
+    @property
+    def familiar(self) -> str:
+        """As a user would write it: without what docker completes."""
+        place = self.place.removeprefix(f"{DEFAULT_DOMAIN}/")
+        return place.removeprefix(_OFFICIAL) if place.count("/") == 1 and place != self.place else place
+
     def __str__(self) -> str:
         """In full, as `parse_name` takes it."""
         return self.place + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")

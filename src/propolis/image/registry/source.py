@@ -174,9 +174,11 @@ class RegistrySource:
             read=lambda descriptor: self._store.document(descriptor, "the store", absent),
         )
         try:
-            return self._chosen(name, top, architecture)
+            found = self._chosen(name, top, architecture)
         except _Absent:
             return None
+        self._tags.touch(str(name.as_kept))
+        return found
 
     def _fetched(self, name: ImageName, architecture: Architecture) -> Found:
         faults: list[ImageError] = []
@@ -190,9 +192,8 @@ class RegistrySource:
                 faults.append(error)
                 continue
             self._clients = [client, *clients]
-            if name.tag and not name.digest:
-                return replace(found, remember=partial(self._tags.keep, str(name), self._resolved))
-            return found
+            kept = partial(self._tags.keep, str(name.as_kept), self._resolved, is_fetched=True)
+            return replace(found, remember=kept)
         raise _last(faults, "")
 
     def _top(self, client: "RegistryClient", name: ImageName) -> _Top:
