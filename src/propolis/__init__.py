@@ -1,6 +1,7 @@
 """Run any OCI container image as a microVM.
 
 `run` and `Machine` block, `arun` and `AsyncMachine` are their asynchronous twins; `errors` holds what they raise.
+`pull` and what is in `propolis.images` are about the images of this host.
 Everything is imported on first use, so that importing propolis costs nothing.
 """
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from propolis.machine.blocking import run as run
     from propolis.machine.handle import AsyncMachine as AsyncMachine
     from propolis.machine.handle import arun as arun
+    from propolis.machine.pulling import pull as pull
     from propolis.machine.result import Result as Result
     from propolis.spec import Mount as Mount
 
@@ -25,10 +27,11 @@ _HOMES = {
     "Result": "propolis.machine.result",
     "SignalScope": "propolis.agent.wire",
     "arun": "propolis.machine.handle",
+    "pull": "propolis.machine.pulling",
     "run": "propolis.machine.blocking",
 }
 
-__all__ = ["AsyncMachine", "Machine", "Mount", "Result", "SignalScope", "arun", "errors", "run"]
+__all__ = ["AsyncMachine", "Machine", "Mount", "Result", "SignalScope", "arun", "errors", "pull", "run"]
 
 
 def __getattr__(name: str) -> Any:

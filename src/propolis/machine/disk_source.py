@@ -20,14 +20,15 @@ from propolis.host.directories import cache_directory
 from propolis.host.files import stage, stage_directory, storage_errors
 from propolis.image.layers import unpack, unpack_tar
 from propolis.image.manifest import Layer
-from propolis.image.opening import open_image, probe
+from propolis.image.opening import probe
 from propolis.image.reference import parse
 from propolis.image.rootfs import push_directory
 from propolis.image.source import Image
-from propolis.image.store import BlobStore
+from propolis.images.opening import open_held
 from propolis.machine.conversion import layer_disks
 from propolis.progress import Reporter
 from propolis.spec import Architecture, DiskFormat
+from propolis.state.leases import Lease
 from propolis.tree import TreeSink
 
 _TAR, _ROOTFS = "tar:", "rootfs:"
@@ -68,9 +69,9 @@ def contents(
         with _tar(path, flatten, reporter) as content:
             yield [content]
     else:
-        store = BlobStore(cache_directory() / "blobs")
-        image = open_image(source, Architecture.X86_64, store, signature_policy=signature_policy)
-        yield [_merged(source, image, reporter)] if flatten else _layers(image, reporter)
+        with Lease(cache_directory()) as lease:
+            image = open_held(source, Architecture.X86_64, cache_directory(), lease, signature_policy=signature_policy)
+            yield [_merged(source, image, reporter)] if flatten else _layers(image, reporter)
 
 
 def path_of(source: str) -> Path | None:

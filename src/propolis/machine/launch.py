@@ -25,14 +25,14 @@ from propolis.host.directories import cache_directory, data_directory
 from propolis.host.files import storage_errors
 from propolis.hypervisor import registry
 from propolis.hypervisor.base import Backend, Sweeping, VMHandle
-from propolis.image.opening import open_image
 from propolis.image.source import Image
-from propolis.image.store import BlobStore
+from propolis.images.opening import open_held
 from propolis.machine.conversion import layer_disks
 from propolis.machine.mounts import check_sources, prepare
 from propolis.machine.workload import main_process
 from propolis.progress import Reporter, Revocable
 from propolis.spec import BootPlan, Disk, InitConfig, MachineSpec, Mount, Process, VMConfig
+from propolis.state.leases import Lease
 from propolis.state.record import MachineRecord, ProcessIdentity
 from propolis.state.store import MachineStore, this_process
 
@@ -90,15 +90,16 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
     """
     check_sources(spec.mounts)
     backend, availability = await _in_thread(registry.choose, spec.backend)
-    with Revocable(reporter) as revocable:
-        image, layers, boot = await _in_thread(_prepare, spec, backend, revocable)
-    process = main_process(image.config, spec)
-    if not availability.accelerated:
-        _announce(reporter, availability.reason)
-
     store = MachineStore(data_directory())
     record = _record(spec, store)
     async with contextlib.AsyncExitStack() as clean_up:
+        lease = Lease(cache_directory(), record.name)
+        clean_up.callback(lease.release)
+        with Revocable(reporter) as revocable:
+            image, layers, boot = await _in_thread(_prepare, spec, backend, revocable, lease)
+        process = main_process(image.config, spec)
+        if not availability.accelerated:
+            _announce(reporter, availability.reason)
         clean_up.callback(store.remove, record)
         # none is left behind in its thread: it would make what has just been removed
         await anyio.to_thread.run_sync(_sweep, backend)
@@ -139,12 +140,15 @@ async def _shut_down(handle: VMHandle, agent: "AgentClient", grace: float) -> No
     await handle.stop()
 
 
-def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter) -> tuple[Image, Sequence[Disk], BootPlan]:
+def _prepare(
+    spec: MachineSpec, backend: Backend, reporter: Reporter, lease: Lease
+) -> tuple[Image, Sequence[Disk], BootPlan]:
     """What can be shared between machines and is cached: the image's disks, kernel and initramfs."""
     cache = cache_directory()
+    lease.take()
     architecture = backend.capabilities.architectures[0]
     with _step(reporter, "open image"):
-        image = open_image(spec.image, architecture, BlobStore(cache / "blobs"), spec.pull, spec.signature_policy)
+        image = open_held(spec.image, architecture, cache, lease, spec.pull, spec.signature_policy)
         main_process(image.config, spec)  # an image without a command is told before any work
     with _step(reporter, "prepare disks"):
         disk_format = backend.capabilities.disk_formats[0]

@@ -5,13 +5,13 @@ from pathlib import Path
 from propolis.disk.cache import LayerCache
 from propolis.host.directories import cache_directory
 from propolis.hypervisor import registry
-from propolis.image.opening import open_image
 from propolis.image.source import Image
-from propolis.image.store import BlobStore
+from propolis.images.opening import open_held
 from propolis.machine.conversion import layer_disks
 from propolis.machine.options import pull_policy
 from propolis.progress import Reporter, Silent
 from propolis.spec import PullPolicy
+from propolis.state.leases import Lease
 
 
 def pull(
@@ -36,10 +36,11 @@ def pull(
     cache = cache_directory()
     reporter.begin("open image")
     architecture = chosen.capabilities.architectures[0]
-    store, trusted = BlobStore(cache / "blobs"), None if signature_policy is None else Path(signature_policy)
-    opened = open_image(image, architecture, store, pull_policy(policy), trusted)
-    reporter.end("open image")
-    reporter.begin("prepare disks")
-    layer_disks(opened, LayerCache(cache / "layers"), chosen.capabilities.disk_formats[0], reporter)
-    reporter.end("prepare disks")
+    trusted = None if signature_policy is None else Path(signature_policy)
+    with Lease(cache) as lease:
+        opened = open_held(image, architecture, cache, lease, pull_policy(policy), trusted)
+        reporter.end("open image")
+        reporter.begin("prepare disks")
+        layer_disks(opened, LayerCache(cache / "layers"), chosen.capabilities.disk_formats[0], reporter)
+        reporter.end("prepare disks")
     return opened
