@@ -22,14 +22,22 @@ from propolis.errors import PropolisError
 
 COMMANDS = {
     "attach": "back to a machine that was left running",
+    "df": "what propolis takes from this host",
     "disk": "make disk files of images, tars and directories; look into them",
     "doctor": "what works on this host, why not, and what to do",
     "exec": "run one more process in a machine",
+    "image": "remove images that are of no use (prune)",
+    "images": "list the images of this host",
+    "inspect": "all that is known of images",
+    "load": "take images from an archive",
     "logs": "what a machine's workload has printed",
     "ps": "list the machines that run",
     "pull": "fetch an image, so that it runs without the network",
+    "rmi": "take names from images, and remove those without one",
     "run": "run an image as a microVM",
+    "save": "write images into an archive",
     "stop": "end machines",
+    "tag": "give an image another name",
 }
 EXIT_USAGE = 125
 EXIT_INTERRUPTED = 130

@@ -5,7 +5,7 @@ import time
 
 import click
 
-from propolis.cli.render import printable
+from propolis.cli.table import show_table
 from propolis.host.directories import data_directory
 from propolis.machine.control import SOCKET
 from propolis.state.record import MachineRecord
@@ -27,7 +27,7 @@ def command(quiet: bool, as_json: bool) -> None:
         for machine in machines:
             click.echo(json.dumps(_described(machine)))
     else:
-        _table([_TITLES, *(tuple(map(str, _described(machine).values())) for machine in machines)])
+        show_table(_TITLES, [tuple(map(str, _described(machine).values())) for machine in machines])
 
 
 def _described(machine: MachineRecord) -> dict[str, str | int]:
@@ -53,10 +53,3 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
-
-
-def _table(rows: list[tuple[str, ...]]) -> None:
-    rows = [tuple(printable(cell) for cell in row) for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_TITLES))]
-    for row in rows:
-        click.echo("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

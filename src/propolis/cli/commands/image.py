@@ -1,0 +1,57 @@
+"""`propolis image`: what is done with images as a whole."""
+
+import json
+import sys
+
+import click
+
+from propolis.cli.render import printable
+from propolis.cli.table import size_text
+from propolis.errors import InvalidArgument
+from propolis.images.collection import Collected, prune
+
+
+@click.group("image")
+def command() -> None:
+    """Look after the images of this host."""
+
+
+@command.command("prune")
+@click.option("-a", "--all", "everything", is_flag=True, help="Also images with a name that no machine uses.")
+@click.option(
+    "--blobs", is_flag=True, help="Also layers as they came, if a registry has them and their disks are made."
+)
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+def prune_command(everything: bool, blobs: bool, force: bool, dry_run: bool, form: str) -> None:
+    """Remove images without a name, and what is damaged, of no use any more, or was left half done.
+
+    What a machine uses, running or starting, stays.
+    """
+    if not (force or dry_run):
+        _ask(everything)
+    collected = prune(all=everything, blobs=blobs, dry_run=dry_run)
+    if form == "json":
+        click.echo(json.dumps(_as_json(collected)))
+        return
+    for name in collected.untagged:
+        click.echo(f"{'Would untag' if dry_run else 'Untagged'}: {printable(name)}")
+    for item in collected.removed:
+        click.echo(f"{'Would delete' if dry_run else 'Deleted'}: {item.kind} {item.name} {size_text(item.size)}")
+    click.echo(f"Total reclaim{'able' if dry_run else 'ed'} space: {size_text(collected.size)}")
+
+
+def _ask(everything: bool) -> None:
+    if not sys.stdin.isatty():
+        raise InvalidArgument(
+            "nobody is there to be asked whether to remove images", hint="add -f, or --dry-run to look"
+        )
+    what = "all images that no machine uses" if everything else "all images without a name"
+    click.echo(f"WARNING! This will remove {what}.", err=True)
+    click.confirm("Are you sure you want to continue?", abort=True, err=True)
+
+
+def _as_json(collected: Collected) -> dict[str, object]:
+    removed = [{"kind": item.kind, "name": item.name, "size": item.size} for item in collected.removed]
+    return {"untagged": list(collected.untagged), "removed": removed, "size": collected.size}
