@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-WINDOWS_TESTS := tests/unit tests/property/test_agent_frames.py tests/property/test_layers.py
+WINDOWS_TESTS := tests/unit tests/property/test_agent_frames.py tests/property/test_layers.py tests/property/test_store.py
 
 .PHONY: demo test test-full test-windows unit lint format
 .PHONY: bench bench-boards bench-disks bench-pull bench-windows fuzz kernel kernel-wheel constraints clean
