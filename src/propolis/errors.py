@@ -10,6 +10,7 @@ what to do next. `exit_code` is what the command line exits with (docker's conve
     │   ├── ImageInvalid                    the image's bytes break the specification: get another copy
     │   │   └── DigestMismatch              bytes differ from the digest that names them
     │   ├── PlatformMismatch                the image is for another architecture or system
+    │   ├── DaemonError                     a container engine on this host: not running, refuses, or broke
     │   └── RegistryError                   a registry refused or broke; the message has its own words
     │       ├── AccessDenied                log in, or ask for access
     │       └── RegistryUnreachable         no connection, or it went silent: check network, proxy and CA; try again
@@ -83,6 +84,10 @@ class DigestMismatch(ImageInvalid):
 
 class PlatformMismatch(ImageError):
     """The image is for another architecture or operating system."""
+
+
+class DaemonError(ImageError):
+    """A container engine that was asked for an image cannot be reached, refused, or broke."""
 
 
 class RegistryError(ImageError):

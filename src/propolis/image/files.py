@@ -18,6 +18,9 @@ class Files(Protocol):
     def where(self) -> str:
         """The place, for messages."""
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+
     def open(self, name: str) -> tuple[BinaryIO, int]:
         """Open a file; returns it and its size in bytes. The caller closes it; several may be open at once.
 
@@ -25,6 +28,9 @@ class Files(Protocol):
             ImageNotFound: there is no regular file of that name.
             ImageError: the host does not let it be read.
         """
+
+    def close(self) -> None:
+        """Give up what was made on this host to have them. Idempotent."""
 
 
 def read_all(files: Files, name: str, limit: int) -> bytes:
@@ -55,9 +61,15 @@ class DirectoryFiles:
         """See `Files.where`."""
         return str(self._directory)
 
+    def __contains__(self, name: str) -> bool:
+        return (self._directory / name).is_file()
+
     def open(self, name: str) -> tuple[BinaryIO, int]:
         """See `Files.open`."""
         return open_regular(self._directory / name, f"{name} in {self.where}")
+
+    def close(self) -> None:
+        """See `Files.close`."""
 
 
 def open_regular(path: Path, what: str) -> tuple[BinaryIO, int]:

@@ -62,6 +62,7 @@ def build(
     label: str = "",
     journal: bool = False,
     verity: bool = False,
+    platform: str | None = None,
     reporter: Reporter | None = None,
 ) -> tuple[BuiltDisk, ...]:
     """Make disk files of an image, a tar or a directory; the tree lies in the root of an ext4 file system.
@@ -79,6 +80,7 @@ def build(
         label: the file system's, at most 16 bytes.
         journal: give the file system a journal; of use where the disk is written to.
         verity: put a dm-verity tree behind the file system.
+        platform: of the image, `linux/ARCHITECTURE[/VARIANT]`; linux/amd64 by default.
         reporter: hears about progress.
 
     Raises:
@@ -96,7 +98,7 @@ def build(
     )
     place = path_of(str(source))
     _check_target(place, target, is_directory)
-    with contents(str(source), flatten, reporter) as found:
+    with contents(str(source), flatten, reporter, platform) as found:
         if len(found) > 1 and not is_directory:
             raise InvalidArgument(
                 f"{source} has {len(found)} layers, which make a disk each",

@@ -1,10 +1,18 @@
-"""An image's layers become cached disks: what a machine starts from, and what built disks are merged from."""
+"""An image's layers become cached disks: what a machine starts from, and what built disks are merged from.
 
-from collections.abc import Sequence
+What has no place in the cache, as it may change at any time, becomes a disk of whoever asks.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from propolis.disk import container
+from propolis.disk.below import Below
 from propolis.disk.cache import LayerCache
+from propolis.disk.ext4.writer import LayerWriter
+from propolis.host.files import stage
 from propolis.image.manifest import Layer
 from propolis.image.source import Image
 from propolis.progress import Reporter
@@ -36,3 +44,19 @@ def layer_disks(image: Image, cache: LayerCache, disk_format: DiskFormat, report
         for number, layer in enumerate(image.layers):  # in order: what a conversion waits for was begun before it
             paths.append(pool.submit(convert, number, layer))
         return [Disk(path=path.result(), format=disk_format) for path in paths]
+
+
+def own_disk(path: Path, disk_format: DiskFormat, what: str, push: Callable[[TreeSink], str]) -> str:
+    """Make a disk at `path` of a tree that stands on no other; `push` pushes it and returns what identifies it.
+
+    Returns that, too.
+
+    Raises:
+        StorageFull, DiskError: it cannot be written there.
+        Whatever `push` raises. Nothing is left of a disk that was not finished.
+    """
+    with contextlib.closing(Below(tuple)) as below, stage(path, durable=False) as staged:
+        writer = LayerWriter(container.create(staged.descriptor, disk_format), what=what, lower=below)
+        identity = push(writer)
+        writer.finish(identity)
+    return identity

@@ -38,7 +38,7 @@ STOP_TIMEOUT = 10.0
 
 
 async def arun(
-    image: str,
+    image: str | None = None,
     command: Sequence[str] | None = None,
     *,
     input: bytes | None = None,
@@ -49,7 +49,7 @@ async def arun(
     """Run an image's workload to its end in a machine of its own; collect its output.
 
     Args:
-        image: reference of the image, as on the command line.
+        image: reference of the image, as on the command line; None with `rootfs`.
         command: replaces the image's command.
         input: what the workload reads on standard input; end of file at once when None.
         timeout: seconds for all of it, boot included.
@@ -80,7 +80,7 @@ class AsyncMachine:
     @contextlib.asynccontextmanager
     async def start(
         cls,
-        image: str,
+        image: str | None = None,
         command: Sequence[str] | None = None,
         *,
         reporter: Reporter | None = None,
@@ -91,7 +91,7 @@ class AsyncMachine:
         The workload's output is kept as `logs`; it reads end of file.
 
         Args:
-            image: reference of the image, as on the command line.
+            image: reference of the image, as on the command line; None with `rootfs`.
             command: replaces the image's command.
             reporter: hears of progress.
             options: see `MachineOptions`.

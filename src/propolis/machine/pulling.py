@@ -3,13 +3,15 @@
 from propolis.disk.cache import LayerCache
 from propolis.host.directories import cache_directory
 from propolis.hypervisor import registry
+from propolis.image.manifest import Platform
 from propolis.image.opening import open_image
+from propolis.image.platforms import parse_platform, platform_of
 from propolis.image.source import Image
 from propolis.image.store import BlobStore
 from propolis.machine.conversion import layer_disks
 from propolis.machine.options import pull_policy
 from propolis.progress import Reporter, Silent
-from propolis.spec import PullPolicy
+from propolis.spec import Architecture, PullPolicy
 
 
 def pull(
@@ -17,12 +19,20 @@ def pull(
     *,
     policy: PullPolicy | str = PullPolicy.ALWAYS,
     backend: str | None = None,
+    platform: str | None = None,
     reporter: Reporter | None = None,
 ) -> Image:
     """Fetch `image`, so that machines of `backend` (by default the usual one) start from the cache alone.
 
+    Args:
+        image: reference of the image, as on the command line.
+        policy: when a registry is asked.
+        backend: for whose machines disks are made.
+        platform: `linux/ARCHITECTURE[/VARIANT]`, which need not be one that this host runs.
+        reporter: hears of progress.
+
     Raises:
-        InvalidArgument: the reference or the policy is none.
+        InvalidArgument: the reference, the policy or the platform is none.
         ImageError: it is not there, not for this host, or broken; RegistryError among them.
         DiskError: its disks cannot be made.
         BackendUnavailable: no backend, so nobody knows which disks are needed.
@@ -31,8 +41,17 @@ def pull(
     chosen, _ = registry.choose(backend)
     cache = cache_directory()
     reporter.begin("open image")
-    architecture = chosen.capabilities.architectures[0]
-    opened = open_image(image, architecture, BlobStore(cache / "blobs"), pull_policy(policy))
-    reporter.end("open image")
-    layer_disks(opened, LayerCache(cache / "layers"), chosen.capabilities.disk_formats[0], reporter)
+    wanted = platform_for(platform, chosen.capabilities.architectures[0])
+    with open_image(image, wanted, BlobStore(cache / "blobs"), pull_policy(policy), reporter) as opened:
+        reporter.end("open image")
+        layer_disks(opened, LayerCache(cache / "layers"), chosen.capabilities.disk_formats[0], reporter)
     return opened
+
+
+def platform_for(given: str | None, architecture: Architecture) -> Platform:
+    """The platform that is asked for, or else any variant of linux on `architecture`.
+
+    Raises:
+        InvalidArgument: it is none, or not one of linux.
+    """
+    return parse_platform(given) if given else platform_of(architecture)

@@ -6,8 +6,8 @@ from propolis.errors import ImageInvalid, PlatformMismatch
 from propolis.image import manifest as m
 from propolis.image.digest import of
 from propolis.image.manifest import Descriptor, Platform
+from propolis.image.platforms import parse_platform
 from propolis.image.selection import select
-from propolis.spec import Architecture
 
 
 class Documents:
@@ -32,8 +32,8 @@ class Documents:
     def index(self, *items, digest=None):
         return self.put({"schemaVersion": 2, "manifests": [as_json(item) for item in items]}, m.OCI_INDEX, None, digest)
 
-    def select(self, *candidates, architecture=Architecture.X86_64):
-        return select(candidates, architecture, lambda item: self.blobs[item.digest], "the image").descriptor
+    def select(self, *candidates, wanted="linux/amd64"):
+        return select(candidates, parse_platform(wanted), lambda item: self.blobs[item.digest], "the image").descriptor
 
 
 def as_json(item):
@@ -56,7 +56,7 @@ def documents():
 def test_the_wanted_architecture_is_found_under_both_its_names(documents, name):
     wanted, other = documents.image(name), documents.image("arm64", "v8")
     assert documents.select(documents.index(other, wanted)) == wanted
-    assert documents.select(documents.index(wanted, other), architecture=Architecture.AARCH64) == other
+    assert documents.select(documents.index(wanted, other), wanted="arm64") == other
 
 
 def test_the_least_demanding_variant_wins(documents):

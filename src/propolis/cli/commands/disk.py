@@ -43,6 +43,12 @@ def command() -> None:
 @click.option("--label", default="", metavar="TEXT", help="The file system's label.")
 @click.option("--journal", is_flag=True, help="Give the file system a journal, if it is to be written to.")
 @click.option("--verity", "with_verity", is_flag=True, help="Put a dm-verity tree behind it, and print its root hash.")
+@click.option(
+    "--platform",
+    metavar="linux/ARCH[/VARIANT]",
+    envvar="DOCKER_DEFAULT_PLATFORM",
+    help="Which of an image's platforms. [default: linux/amd64]",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def build_command(source: str, output: str, **given: Any) -> int:
     """Make SOURCE an ext4 disk: an image (as for `run`), a tar, or a directory with a root file system.
@@ -61,6 +67,7 @@ def build_command(source: str, output: str, **given: Any) -> int:
             label=given["label"],
             journal=given["journal"],
             verity=given["with_verity"],
+            platform=given["platform"],
             reporter=progress,
         )
     finally:

@@ -16,15 +16,23 @@ _REFRESH = 0.1
 @click.command("pull")
 @click.argument("image")
 @click.option("--backend", metavar="NAME", help="Make it ready for this hypervisor backend.")
+@click.option(
+    "--platform",
+    metavar="linux/ARCH[/VARIANT]",
+    envvar="DOCKER_DEFAULT_PLATFORM",
+    help="Which of an image's platforms. [default: what this host runs]",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no notices.")
-def command(image: str, backend: str | None, quiet: bool) -> int:
+def command(image: str, backend: str | None, platform: str | None, quiet: bool) -> int:
     """Fetch IMAGE and make it ready to run; what is here already is not fetched again.
+
+    A platform may be one that this host does not run.
 
     Prints the image in full, with its digest. What an interrupted pull got is kept for the next one.
     """
     progress = _Stoppable(quiet=quiet)
     try:
-        pulled = _watched(lambda: pull(image, backend=backend, reporter=progress), progress)
+        pulled = _watched(lambda: pull(image, backend=backend, platform=platform, reporter=progress), progress)
     finally:
         progress.stopped = True
         progress.wipe()
