@@ -2,7 +2,12 @@
 
 import sys
 
-_POSIX = ["host/test_directory_sink.py", "hypervisor/kvm", "hypervisor/qemu/test_process.py"]
+_POSIX = [
+    "image/daemon/test_source.py",
+    "host/test_directory_sink.py",
+    "hypervisor/kvm",
+    "hypervisor/qemu/test_process.py",
+]
 _WINDOWS = [
     "cli/test_terminal_windows.py",
     "host/test_windows.py",

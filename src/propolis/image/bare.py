@@ -84,6 +84,8 @@ def _layer(path: Path, records: Path, reporter: Reporter) -> Layer:
     file, size = open_regular(path, str(path))
     with file:
         compression = sniff(file.read(MAGIC_LENGTH))
+    if not size:
+        raise ImageInvalid(f"{path} is empty", hint="--rootfs takes a directory or a tar with a root file system")
     diff_id = _diff_id(path, records, reporter)
     digest = diff_id if compression is Compression.NONE else ""
     return Layer(digest=digest, size=size, media_type=layer_type(compression), diff_id=diff_id)

@@ -114,19 +114,28 @@ class Engine:
         """Wait for `call` in a thread, which is left to itself when it takes longer: it bounds sums of waits."""
         if not threaded:
             return call()
+        lock, is_late = threading.Lock(), threading.Event()
         found = SimpleQueue[tuple[_T] | BaseException]()
 
         def run() -> None:
             try:
-                found.put((call(),))
+                result: tuple[_T] | BaseException = (call(),)
             except BaseException as error:  # noqa: BLE001 - it belongs to who waits
-                found.put(error)
+                result = error
+            with lock:
+                if is_late.is_set() and isinstance(result, tuple) and isinstance(result[0], http.client.HTTPResponse):
+                    result[0].close()
+                found.put(result)
 
         threading.Thread(target=run, name="propolis-engine", daemon=True).start()
         try:
             result = found.get(timeout=seconds)
         except Empty:
-            raise TimeoutError from None
+            with lock:
+                is_late.set()
+                if found.empty():
+                    raise TimeoutError from None
+                result = found.get()
         if isinstance(result, BaseException):
             raise result
         return result[0]

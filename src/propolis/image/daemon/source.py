@@ -141,6 +141,8 @@ class DaemonSource:
                 found = layout.find("", self._id, wanted)
                 self._archive = layout
                 self._records.keep(self._record(wanted), found.digest)
+            elif "manifest.json" not in archive:
+                raise ImageInvalid(f"{where} is a tar without an image in it", hint="see what listens there")
             else:
                 saved = DockerArchiveSource(archive)
                 found = self._saved(saved, wanted)
