@@ -4,10 +4,12 @@ Follows containers-transports(5) and what skopeo writes: `version`, `manifest.js
 index whose images are `<hex>.manifest.json`), `<hex>` for configs and layers. Nothing there has a name.
 """
 
+from dataclasses import replace
 from typing import BinaryIO
 
 from propolis.errors import ImageInvalid, ImageNotFound
 from propolis.image import digest as digests
+from propolis.image.compression import MAGIC_LENGTH, sniff
 from propolis.image.document import MAX_DOCUMENT
 from propolis.image.files import DirectoryFiles, read_all
 from propolis.image.manifest import (
@@ -18,6 +20,7 @@ from propolis.image.manifest import (
     Descriptor,
     Layer,
     Platform,
+    layer_type,
     media_type_of,
     pair_layers,
 )
@@ -59,7 +62,7 @@ class DirectorySource:
         return Found(
             digest=found.descriptor.digest,
             config=found.config,
-            layers=pair_layers(found.manifest, found.config, what),
+            layers=tuple(map(self._as_it_is, pair_layers(found.manifest, found.config, what))),
         )
 
     def open_layer(self, layer: Layer) -> BinaryIO:
@@ -69,6 +72,16 @@ class DirectorySource:
     def close(self) -> None:
         """See `ImageSource.close`."""
         self._files.close()
+
+    def _as_it_is(self, layer: Layer) -> Layer:
+        """The layer with the compression that it has: of what a daemon gave, skopeo says gzip and writes plain tars."""
+        try:
+            file, _ = self._files.open(_blob_name(layer.digest))
+        except ImageNotFound:
+            return layer
+        with file:
+            compression = sniff(file.read(MAGIC_LENGTH))
+        return layer if compression is layer.compression else replace(layer, media_type=layer_type(compression))
 
     def _check_version(self) -> None:
         where = self._files.where

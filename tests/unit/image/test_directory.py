@@ -1,5 +1,6 @@
 """Directories as skopeo's transport `dir:` writes them, good and bad. That skopeo's own are read: `interop`."""
 
+import gzip
 import json
 import shutil
 
@@ -124,6 +125,17 @@ def test_what_is_missing_or_changed_is_named(directory, opened, tmp_path):
     with pytest.raises(ImageNotFound, match=r"no manifest\.json"):
         opened(f"dir:{tmp_path}/nowhere")
     assert layer
+
+
+def test_a_layer_that_is_not_compressed_as_its_manifest_says_is_read_as_it_is(directory, opened):
+    path = directory / "manifest.json"
+    manifest = json.loads(path.read_text())
+    (layer,) = manifest["layers"]
+    data = gzip.decompress((directory / layer["digest"].partition(":")[2]).read_bytes())
+    (directory / of(data).partition(":")[2]).write_bytes(data)
+    layer.update(digest=of(data), size=len(data))
+    path.write_text(json.dumps(manifest))
+    assert content(opened(f"dir:{directory}")) == b"1"
 
 
 def test_names_lead_nowhere_else(directory, opened):
