@@ -15,10 +15,21 @@ from propolis.image.layers import unpack
 from propolis.image.opening import open_image
 from propolis.image.store import BlobStore
 from propolis.spec import Architecture
+from propolis.testing.images import File, Hardlink, Symlink, write_layout
 from propolis.testing.trees import MemorySink
 
 pytestmark = pytest.mark.skipif(shutil.which("skopeo") is None, reason="needs skopeo")
-IMAGES = {"myapp:dev": "busybox", "example.org:5000/deb/ian:1": "debian"}
+IMAGES = ("myapp:dev", "example.org:5000/a/two:1")
+LAYERS = (
+    {"etc/gone": b"1", "etc/kept": b"old", "data": File(content=b"d" * 300_000, mode=0o4755, uid=7, gid=1 << 20)},
+    {
+        "etc/.wh.gone": b"",
+        "etc/kept": b"new",
+        "link": Symlink("data"),
+        "hard": Hardlink("etc/kept"),
+        "x" * 150: b"long",
+    },
+)
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
@@ -34,10 +45,12 @@ def daemon(request):
 
 
 @pytest.fixture(scope="module")
-def loaded(daemon, tmp_path_factory, busybox_image, debian_image):
+def loaded(daemon, tmp_path_factory, busybox_image):
     """IDs by name, of images that the engine took from archives of skopeo's."""
     images = {}
-    for name, made in zip(IMAGES, (busybox_image, debian_image), strict=True):
+    layout = tmp_path_factory.mktemp("layout")
+    write_layout(layout, LAYERS, config={"Cmd": ["/data"], "Env": ["A=b"], "User": "7"})
+    for name, made in zip(IMAGES, (busybox_image, f"oci:{layout}:latest"), strict=True):
         path = tmp_path_factory.mktemp("archive") / "x.tar"
         command = ["skopeo", "copy", "--insecure-policy", made, f"docker-archive:{path}:{name}"]
         subprocess.run(command, check=True, capture_output=True)
