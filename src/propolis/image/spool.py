@@ -5,9 +5,12 @@ Uncompressed, bounded, removed when closed or when the next one is made after a 
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from queue import Empty, Queue
 
 from propolis.errors import ImageError, ImageInvalid, InvalidArgument
 from propolis.host.files import Scratch, storage_errors
@@ -19,6 +22,10 @@ MAX_SPOOLED = 256 << 30
 """Bytes of one archive, uncompressed."""
 STANDARD_INPUT = Path("-")
 _PIECE = 256 << 10
+_AHEAD = 8
+"""Pieces that are read before they are asked for."""
+_TICK = 0.1
+"""Seconds between two looks at whether anybody still waits for what is read."""
 _STEP = "read archive"
 
 
@@ -49,7 +56,9 @@ def spooled(path: Path, directory: Path, reporter: Reporter | None = None) -> Sp
     if path == STANDARD_INPUT:
         if os.isatty(0):
             raise InvalidArgument("standard input is a terminal, not an archive", hint="write < FILE or a pipe")
-        return spool(_read(lambda: os.read(0, _PIECE), shown(path)), directory, shown(path), reporter)
+        what = shown(path)
+        waiting = partial((reporter or Silent()).advance, _STEP, what)
+        return spool(_read(_awaited(lambda: os.read(0, _PIECE), waiting), what), directory, what, reporter)
     file, size = open_regular(path, str(path))
     with file:
         return spool(_read(lambda: file.read(_PIECE), str(path)), directory, str(path), reporter, size)
@@ -78,15 +87,16 @@ def spool(
             reporter.advance(_STEP, what, len(piece))
             yield piece
 
+    content = uncompressed(told(), what)
+    first = next(content, None)
+    if first is None:
+        raise ImageInvalid(f"{what} is empty", hint="see what was to write it")
     scratch = Scratch(directory, "archive")
     try:
-        count, digest = _write(scratch, uncompressed(told(), what), what, limit)
+        count, digest = _write(scratch, chain((first,), content), what, limit)
     except BaseException:
         scratch.close()
         raise
-    if not count:
-        scratch.close()
-        raise ImageInvalid(f"{what} is empty", hint="see what was to write it")
     reporter.end(_STEP, what)
     return Spooled(scratch, count, digest)
 
@@ -138,6 +148,34 @@ def _read(read: Callable[[], bytes], what: str) -> Iterator[memoryview]:
         if not piece:
             return
         yield memoryview(piece)
+
+
+def _awaited(read: Callable[[], bytes], waiting: Callable[[], None]) -> Callable[[], bytes]:
+    """Read from who may be slow: `waiting` is called meanwhile, and may raise. The thread that waits is left then."""
+    pieces = Queue[bytes | OSError](_AHEAD)
+
+    def run() -> None:
+        piece: bytes | OSError = b"x"
+        while isinstance(piece, bytes) and piece:
+            try:
+                piece = read()
+            except OSError as error:
+                piece = error
+            pieces.put(piece)
+
+    def take() -> bytes:
+        while True:
+            try:
+                piece = pieces.get(timeout=_TICK)
+            except Empty:
+                waiting()
+                continue
+            if isinstance(piece, OSError):
+                raise piece
+            return piece
+
+    threading.Thread(target=run, name="propolis-input", daemon=True).start()
+    return take
 
 
 def _write(scratch: Scratch, pieces: Iterator[memoryview], what: str, limit: int) -> tuple[int, str]:

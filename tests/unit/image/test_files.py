@@ -63,7 +63,7 @@ def test_a_copy_that_is_no_tar_is_removed_at_once(tmp_path, data):
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(ImageInvalid):
         open_archive(tmp_path / "a", tmp_path / "spool")
-    assert not list((tmp_path / "spool").iterdir())
+    assert not list((tmp_path / "spool").glob("*"))
 
 
 def test_a_truncated_tar_is_refused(tmp_path):

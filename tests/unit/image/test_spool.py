@@ -3,12 +3,14 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from propolis.errors import ImageInvalid, ImageNotFound, InvalidArgument
 from propolis.image.spool import spool, spooled
+from propolis.progress import Silent
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -108,6 +110,21 @@ def test_standard_input_is_read_to_its_end(tmp_path, standard_input):
     with pytest.raises(ImageInvalid, match="standard input is empty"):
         spooled(Path("-"), tmp_path / "spool")
     copy.close()
+
+
+def test_nobody_has_to_wait_for_input_that_does_not_come(tmp_path, standard_input):
+    class Impatient(Silent):
+        def advance(self, *_):
+            raise KeyboardInterrupt
+
+    ours, theirs = os.pipe()
+    standard_input(ours)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        spooled(Path("-"), tmp_path, Impatient())
+    assert time.monotonic() - began < 5
+    assert not list(tmp_path.iterdir())
+    os.close(theirs)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="terminals are no files there")
