@@ -7,15 +7,16 @@ made for each machine.
 
 import hashlib
 import json
+import stat
 import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from propolis.errors import ImageInvalid, ImageNotFound
+from propolis.errors import ImageError, ImageInvalid, ImageNotFound
 from propolis.host.files import write_atomically
 from propolis.image import digest as digests
 from propolis.image.compression import MAGIC_LENGTH, Compression, sniff
-from propolis.image.files import open_regular
+from propolis.image.files import has_file, mode_of, open_regular
 from propolis.image.manifest import Config, Layer, Platform, layer_type
 from propolis.image.source import Image
 from propolis.image.spool import STANDARD_INPUT, Spooled, pieces_of, shown, spooled, uncompressed
@@ -23,6 +24,7 @@ from propolis.image.store import BlobStore
 from propolis.progress import Reporter, Silent
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_HINT = "--rootfs takes a directory or a tar with a root file system"
 _STEP = "read archive"
 _SETTLED = 2_000_000_000
 """Nanoseconds after which a change of a file is seen in its times, whatever file system it is on."""
@@ -43,12 +45,10 @@ def open_bare(path: Path, wanted: Platform, store: BlobStore, reporter: Reporter
         copy = spooled(path, store.spool, reporter)
         layer = Layer(digest=copy.digest, size=copy.size, media_type=layer_type(Compression.NONE), diff_id=copy.digest)
         return _image(path, wanted, layer, _Source(copy.path, copy))
-    if path.is_dir():
-        if (path / "oci-layout").exists():
+    if stat.S_ISDIR(mode_of(path)):
+        if has_file(path, "oci-layout"):
             raise ImageInvalid(f"{path} is an OCI image layout", hint="leave out --rootfs")
         return _image(path, wanted, None, _Source(path))
-    if not path.exists():
-        raise ImageNotFound(f"there is no {path}", hint="--rootfs takes a directory or a tar with a root file system")
     return _image(path, wanted, _layer(path, store.tarballs, reporter or Silent()), _Source(path))
 
 
@@ -81,11 +81,15 @@ def _image(path: Path, wanted: Platform, layer: Layer | None, source: _Source) -
 
 
 def _layer(path: Path, records: Path, reporter: Reporter) -> Layer:
-    file, size = open_regular(path, str(path))
+    try:
+        file, size = open_regular(path, str(path))
+    except ImageNotFound as error:
+        error.hint = _HINT
+        raise
     with file:
         compression = sniff(file.read(MAGIC_LENGTH))
     if not size:
-        raise ImageInvalid(f"{path} is empty", hint="--rootfs takes a directory or a tar with a root file system")
+        raise ImageInvalid(f"{path} is empty", hint=_HINT)
     diff_id = _diff_id(path, records, reporter)
     digest = diff_id if compression is Compression.NONE else ""
     return Layer(digest=digest, size=size, media_type=layer_type(compression), diff_id=diff_id)
@@ -100,7 +104,7 @@ def _diff_id(path: Path, records: Path, reporter: Reporter) -> str:
     if known is not None:
         return known
     began = time.time_ns()
-    reporter.begin(_STEP, str(path), path.stat().st_size)
+    reporter.begin(_STEP, str(path), before["size"])
     hashed = hashlib.sha256()
 
     def told() -> Any:
@@ -121,7 +125,10 @@ def _diff_id(path: Path, records: Path, reporter: Reporter) -> str:
 
 def _seen(path: Path) -> dict[str, int]:
     """What tells one state of a file from another."""
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}") from error
     return {
         "device": status.st_dev,
         "inode": status.st_ino,

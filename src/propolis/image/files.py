@@ -62,7 +62,7 @@ class DirectoryFiles:
         return str(self._directory)
 
     def __contains__(self, name: str) -> bool:
-        return (self._directory / name).is_file()
+        return has_file(self._directory, name)
 
     def open(self, name: str) -> tuple[BinaryIO, int]:
         """See `Files.open`."""
@@ -70,6 +70,28 @@ class DirectoryFiles:
 
     def close(self) -> None:
         """See `Files.close`."""
+
+
+def mode_of(path: Path) -> int:
+    """Mode of what lies at `path`, links followed; 0 when nothing does.
+
+    Raises:
+        ImageError: the host does not let us look.
+    """
+    try:
+        return path.stat().st_mode
+    except PermissionError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}", hint="check its owner and permissions") from error
+    except (OSError, ValueError):  # among them names that no file can have
+        return 0
+
+
+def has_file(directory: Path, name: str) -> bool:
+    """Whether there is a file of that name, as far as the host tells."""
+    try:
+        return (directory / name).is_file()
+    except OSError:
+        return False
 
 
 def open_regular(path: Path, what: str) -> tuple[BinaryIO, int]:

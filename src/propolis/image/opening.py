@@ -5,13 +5,14 @@ Picks the source that fits the reference's transport, or what lies at a bare pat
 
 import contextlib
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from propolis.errors import ImageError, ImageInvalid
 from propolis.image import reference as references
 from propolis.image.directory import MANIFEST, VERSION, DirectorySource
-from propolis.image.files import DirectoryFiles, Files
+from propolis.image.files import DirectoryFiles, Files, has_file, mode_of, open_regular
 from propolis.image.layout import LayoutSource
 from propolis.image.manifest import Platform
 from propolis.image.platforms import platform_of
@@ -79,14 +80,15 @@ def holds_image(path: Path) -> bool:
     Raises:
         ImageError: it cannot be read, or is no tar.
     """
-    if path.is_dir():
-        return (path / "oci-layout").exists() or _is_directory_image(path)
+    if stat.S_ISDIR(mode_of(path)):
+        return has_file(path, "oci-layout") or _is_directory_image(path)
     from propolis.image.compression import MAGIC_LENGTH, Compression, sniff
     from propolis.image.spool import pieces_of, uncompressed
     from propolis.image.tar import TarReader
     from propolis.image.tar_files import TarFiles
 
-    with path.open("rb") as file:
+    file, _ = open_regular(path, str(path))
+    with file:
         head = file.read(MAGIC_LENGTH)
     if sniff(head) is Compression.NONE:
         return _kind(TarFiles(path)) is not None
@@ -110,9 +112,10 @@ class _Opening:
     def probe(self, path: Path) -> Transport | None:
         """See `reference.Probe`; `-` is standard input."""
         if str(path) != "-":
-            if path.is_dir():
-                return Transport.OCI if not _is_directory_image(path) else Transport.DIRECTORY
-            if not path.is_file():
+            mode = mode_of(path)
+            if stat.S_ISDIR(mode):
+                return Transport.DIRECTORY if _is_directory_image(path) else Transport.OCI
+            if not stat.S_ISREG(mode):
                 return None
             if not holds_image(path):
                 raise _no_image(str(path))
@@ -158,7 +161,7 @@ def _kind(files: Files) -> Transport | None:
 
 
 def _is_directory_image(path: Path) -> bool:
-    return (path / MANIFEST).is_file() and (path / VERSION).is_file() and not (path / "oci-layout").exists()
+    return has_file(path, MANIFEST) and has_file(path, VERSION) and not has_file(path, "oci-layout")
 
 
 def _no_image(what: str) -> ImageInvalid:

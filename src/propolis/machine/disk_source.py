@@ -6,6 +6,7 @@ file systems. `tar:` and `rootfs:` in front of a path leave no doubt.
 
 import contextlib
 import hashlib
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from propolis.disk.merged import push_merged
 from propolis.errors import ImageInvalid, ImageNotFound
 from propolis.host.directories import cache_directory
 from propolis.host.files import stage_directory, storage_errors
+from propolis.image.files import mode_of
 from propolis.image.layers import unpack, unpack_tar
 from propolis.image.manifest import Layer
 from propolis.image.opening import holds_image, open_image
@@ -59,9 +61,11 @@ def contents(
         What converting the layers raises, when they are to be merged.
     """
     path = Path(source.removeprefix(_TAR).removeprefix(_ROOTFS))
-    if source.startswith(_ROOTFS) or (_is_path(source) and path.is_dir() and not holds_image(path)):
+    is_path = not has_transport(source) and not source.startswith(_TAR)
+    mode = mode_of(path) if is_path else 0
+    if source.startswith(_ROOTFS) or (is_path and stat.S_ISDIR(mode) and not holds_image(path)):
         yield [Content(name=path.name, what=str(path), push=lambda sink: push_directory(path, sink, reporter))]
-    elif source.startswith(_TAR) or (_is_path(source) and path.is_file() and not _holds_image(path)):
+    elif source.startswith(_TAR) or (is_path and stat.S_ISREG(mode) and not _holds_image(path)):
         with _tar(path, flatten, reporter) as content:
             yield [content]
     else:
@@ -71,20 +75,17 @@ def contents(
 
 
 def path_of(source: str) -> Path | None:
-    """Where a source lies on this host; None for what is in a registry.
+    """Where a source lies on this host; None for what does not.
 
     Raises:
         InvalidArgument, ImageNotFound: as `contents`.
     """
     if source.startswith((_TAR, _ROOTFS)):
-        return Path(source.removeprefix(_TAR).removeprefix(_ROOTFS))
+        path = Path(source.removeprefix(_TAR).removeprefix(_ROOTFS))
+        return path if mode_of(path) else None
     if reads_standard_input(source):
         return None
-    return parse(source, lambda path: Transport.OCI if path.exists() else None).path
-
-
-def _is_path(source: str) -> bool:
-    return not has_transport(source) and not source.startswith(_TAR)
+    return parse(source, lambda path: Transport.OCI if mode_of(path) else None).path
 
 
 def _holds_image(path: Path) -> bool:

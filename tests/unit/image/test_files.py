@@ -2,11 +2,12 @@ import gzip
 import io
 import os
 import tarfile
+from pathlib import Path
 
 import pytest
 
 from propolis.errors import ImageError, ImageInvalid, ImageNotFound
-from propolis.image.files import DirectoryFiles, read_all
+from propolis.image.files import DirectoryFiles, has_file, mode_of, read_all
 from propolis.image.tar_files import TarFiles, open_archive
 
 
@@ -83,6 +84,21 @@ def test_large_and_missing_files_are_refused(tmp_path):
         files.open("y")
     with pytest.raises(ImageNotFound, match="there is no x/y in"):
         files.open("x/y")
+
+
+def test_what_no_file_can_be_called_is_not_there(tmp_path):
+    for name in ("none", "x" * 5000, "a\0b"):
+        assert mode_of(tmp_path / name) == 0
+        assert not has_file(tmp_path, name)
+
+
+def test_what_may_not_be_looked_at_says_so(tmp_path, monkeypatch):
+    def refused(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refused)
+    with pytest.raises(ImageError, match="Permission denied"):
+        mode_of(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")

@@ -98,7 +98,10 @@ class Engine:
 
     def _refused(self, status: int, told: str) -> PropolisError:
         if status == http.client.NOT_FOUND:
-            return ImageNotFound(f"the container engine at {self.address} does not have it{told}")
+            return ImageNotFound(
+                f"the container engine at {self.address} does not have it{told}",
+                hint="see docker images or podman images",
+            )
         return DaemonError(f"the container engine at {self.address} answers {status}{told}", hint="see its log")
 
     def _check_whole(self, answer: http.client.HTTPResponse, more: bool) -> None:
