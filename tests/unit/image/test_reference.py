@@ -63,7 +63,6 @@ def test_a_bare_path_is_the_longest_that_exists(text, expected):
 @pytest.mark.parametrize(
     "text",
     [f"oci:dir:tag@{DIGEST}", f"docker-daemon:{DIGEST}", f"docker-daemon:a:1@{DIGEST}", "dir:a:b", "oci-archive:-"],
-    [f"oci:dir:tag@{DIGEST}", f"docker-daemon:{DIGEST}", f"docker-daemon:a:1@{DIGEST}", "dir:a:b", "oci-archive:-"],
 )
 def test_its_text_parses_to_itself(text):
     reference = parse(text, nothing)
