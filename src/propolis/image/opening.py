@@ -94,7 +94,10 @@ def holds_image(path: Path) -> bool:
         return _kind(TarFiles(path)) is not None
     with contextlib.closing(pieces_of(path)) as pieces:
         content = uncompressed(pieces, str(path))
-        first = TarReader(lambda: next(content, memoryview(b"")), str(path)).next()
+        reader = TarReader(lambda: next(content, memoryview(b"")), str(path))
+        first = reader.next()
+        while first is not None and not first.name.strip(b"./"):  # the directory that was packed
+            first = reader.next()
     return first is not None and _OF_IMAGES.fullmatch(first.name.decode("utf-8", "replace")) is not None
 
 

@@ -16,7 +16,7 @@ from propolis.image.layers import unpack
 from propolis.image.opening import holds_image, open_image
 from propolis.image.store import BlobStore
 from propolis.spec import Architecture
-from propolis.testing.images import layer_tar, write_index, write_layout
+from propolis.testing.images import Directory, layer_tar, write_index, write_layout
 from propolis.testing.trees import MemorySink
 
 if sys.version_info >= (3, 14):
@@ -331,6 +331,13 @@ def test_a_compressed_root_file_system_is_told_from_an_image_by_its_beginning(tm
     with pytest.raises(ImageInvalid, match="neither of an OCI image layout nor from docker save"):
         opened(path)
     assert not (tmp_path / "blobs/spool").exists()
+
+
+@pytest.mark.parametrize("first", ["./", "blobs/", "./blobs/sha256/x", "oci-layout", "0" * 64 + "/", "a" * 64 + ".tar"])
+def test_a_compressed_image_begins_like_one(tmp_path, first):
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(layer_tar({first: Directory() if first.endswith("/") else b"", "index.json": b""})))
+    assert holds_image(path)
 
 
 @pytest.mark.parametrize("built", [True, False])
