@@ -13,6 +13,7 @@ _WINDOWS = [
     "host/test_windows.py",
     "host/test_windows_pipe.py",
     "host/test_windows_security.py",
+    "image/daemon/test_pipe.py",
     "preflight/test_hyperv_windows.py",
 ]
 collect_ignore = _POSIX if sys.platform == "win32" else _WINDOWS

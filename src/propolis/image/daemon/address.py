@@ -108,6 +108,8 @@ def _usual() -> tuple[str, ...]:
 
 def _is_there(path: str) -> bool:
     try:
-        return (sys.platform == "win32" and Path(path).exists()) or Path(path).is_socket()
+        if sys.platform == "win32":  # to look at a pipe itself would be to connect to it
+            return Path(path).name in os.listdir("//./pipe/")  # noqa: PTH208 - it is no path to pathlib
+        return Path(path).is_socket()
     except OSError:
         return False
