@@ -13,6 +13,7 @@ from propolis.image.daemon.address import Address, Kind
 from propolis.image.daemon.engine import Bounds, Engine
 
 BYTES, WAITS = 0, 0
+CONNECTED = 535
 SOON = Bounds(document=1, prepare=1, silence=1)
 
 
@@ -26,7 +27,11 @@ def served():
         pipe = _winapi.CreateNamedPipe(name, _winapi.PIPE_ACCESS_DUPLEX, BYTES | WAITS, 1, 65536, 65536, 0, 0)
 
         def run():
-            _winapi.ConnectNamedPipe(pipe)
+            try:
+                _winapi.ConnectNamedPipe(pipe)
+            except OSError as error:
+                if error.winerror != CONNECTED:  # the client was faster
+                    raise
             _winapi.ReadFile(pipe, 65536)
             for at in range(0, len(answer), 50_000):
                 _winapi.WriteFile(pipe, answer[at : at + 50_000])
