@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,30 @@ def stage(target: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[
             system.publish(descriptor, path, staged.target)
             if durable:
                 system.sync_directory(target.parent)
+
+
+class Scratch:
+    """An empty file of our own in `directory`, gone when it is closed; one of a dead process goes at the next one.
+
+    Raises:
+        StorageFull, DiskError: as `stage`.
+    """
+
+    def __init__(self, directory: Path, name: str) -> None:
+        target = directory / name
+        with storage_errors(target):
+            directory.mkdir(parents=True, exist_ok=True)
+            sweep(directory)
+            self.path, self.descriptor = _open_locked(target, 0o600)
+        # who holds it may have no end of its own
+        self.close = weakref.finalize(self, _remove, self.path, self.descriptor)
+        """Remove it. Idempotent."""
+
+
+def _remove(path: Path, descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+    os.close(descriptor)
 
 
 def _open_locked(target: Path, mode: int) -> tuple[Path, int]:
