@@ -41,6 +41,7 @@ TEST_PACKAGES = RUN_PACKAGES | {
     "libvhdi-utils": "/usr/bin/vhdiinfo",
     "mmdebstrap": "/usr/bin/mmdebstrap",
     "mount": "/bin/mount",
+    "podman": "/usr/bin/podman",
     "qemu-utils": "/usr/bin/qemu-img",
     "skopeo": "/usr/bin/skopeo",
     "tmux": "/usr/bin/tmux",

@@ -13,6 +13,7 @@ what to do next. `exit_code` is what the command line exits with (docker's conve
     │   ├── PlatformMismatch                the image is for another architecture or system
     │   ├── ImageInUse                   1  a machine uses the image: stop it first
     │   ├── SignatureRejected               the signature policy of this host does not let the image be used
+    │   ├── DaemonError                     a container engine on this host: not running, refuses, or broke
     │   └── RegistryError                   a registry refused or broke; the message has its own words
     │       ├── AccessDenied                log in, or ask for access
     │       └── RegistryUnreachable         no connection, or it went silent: check network, proxy and CA; try again
@@ -100,6 +101,10 @@ class ImageInUse(ImageError):
 
 class SignatureRejected(ImageError):
     """The signature policy of this host does not let the image be used: none, or none that counts, has signed it."""
+
+
+class DaemonError(ImageError):
+    """A container engine that was asked for an image cannot be reached, refused, or broke."""
 
 
 class RegistryError(ImageError):

@@ -252,6 +252,8 @@ class MachineSpec:
     """What a caller asks for. None means: what the image says, or the default."""
 
     image: str
+    rootfs: bool = False
+    """Whether `image` is the path of a root file system, a directory or a tar, with no image around it."""
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     env: Mapping[str, str] = field(default_factory=dict)
@@ -274,4 +276,6 @@ class MachineSpec:
     groups: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
     pull: PullPolicy = PullPolicy.MISSING
+    platform: str | None = None
+    """`linux/ARCHITECTURE[/VARIANT]`."""
     signature_policy: Path | None = None

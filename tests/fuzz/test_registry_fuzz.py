@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from propolis.errors import ImageError, InvalidArgument
+from propolis.image.platforms import platform_of
 from propolis.image.registry.challenge import parse_challenges
 from propolis.image.registry.configuration import parse_configuration
 from propolis.image.registry.credentials import find_credentials
@@ -134,7 +135,7 @@ def test_any_answer_may_be_a_manifest(registry, tmp_path, data, media_type):
     registry.put("app", "latest", data, media_type)
     source = RegistrySource(BlobStore(tmp_path / "blobs"), PullPolicy.ALWAYS)
     with pytest.raises(ImageError) as caught:
-        source.find(f"{registry.address}/app", "", Architecture.X86_64)
+        source.find(f"{registry.address}/app", "", platform_of(Architecture.X86_64))
     assert "\n" not in str(caught.value)
 
 

@@ -304,3 +304,36 @@ def test_nothing_is_built_into_an_image_layout(busybox_image, tmp_path):
     for reference in (f"oci:{layout}:latest", f"{layout}:latest", str(layout)):
         assert "lies in its own source" in disk("build", reference, "-o", layout / "blobs" / "x.raw", code=125)
         assert "lies in its own source" in disk("build", reference, "-o", f"{layout}/", code=125)
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
+def test_every_reference_that_run_takes_gives_the_same_disk(busybox_image, tmp_path):
+    for target in (f"dir:{tmp_path}/dir", f"docker-archive:{tmp_path}/save.tar:box:1"):
+        subprocess.run(["skopeo", "copy", "--insecure-policy", busybox_image, target], check=True, capture_output=True)
+    subprocess.run(["gzip", "-k", tmp_path / "save.tar"], check=True)
+    (expected,) = propolis.disk.build(busybox_image, tmp_path / "a.raw")
+    sources = (f"dir:{tmp_path}/dir", tmp_path / "dir", f"{tmp_path}/save.tar.gz:box:1", tmp_path / "save.tar.gz")
+    for source in sources:
+        (made,) = propolis.disk.build(source, tmp_path / "b.raw")
+        assert made.path.read_bytes() == expected.path.read_bytes(), source
+    for source in ("-", "docker-archive:-"):
+        command = [PROPOLIS, "disk", "build", source, "-o", tmp_path / "b.raw"]
+        with (tmp_path / "save.tar.gz").open("rb") as file:
+            subprocess.run(command, stdin=file, check=True, capture_output=True)
+        assert made.path.read_bytes() == expected.path.read_bytes(), source
+    assert not list((tmp_path / "cache/blobs/spool").iterdir())
+
+
+def test_a_layer_through_standard_input_is_a_tar(tree, tmp_path):
+    tar = subprocess.run(["tar", "-C", tree, "-cz", "."], check=True, capture_output=True).stdout
+    (tmp_path / "x.tar.gz").write_bytes(tar)
+    (expected,) = propolis.disk.build(tmp_path / "x.tar.gz", tmp_path / "a.raw")
+    command = [PROPOLIS, "disk", "build", "tar:-", "-o", tmp_path / "b.raw"]
+    subprocess.run(command, input=tar, check=True, capture_output=True)
+    assert (tmp_path / "b.raw").read_bytes() == expected.path.read_bytes()
+
+
+def test_a_disk_for_another_platform_is_made_if_it_is_there(busybox_image, tmp_path):
+    assert "is for linux/amd64" in disk(
+        "build", busybox_image, "-o", tmp_path / "x.raw", "--platform", "s390x", code=125
+    )

@@ -78,6 +78,10 @@ def test_umoci_layers_and_config(base, tmp_path):
         ("docker-archive:{}/copy.tar:example.org/x:v1", []),
         ("oci:{}/copy:v1", ["--dest-compress-format", "zstd", "--dest-compress"]),
         ("oci-archive:{}/copy.tar:v1", ["--format", "v2s2"]),
+        ("dir:{}/copy", []),
+        ("dir:{}/copy", ["--format", "v2s2"]),
+        ("dir:{}/copy", ["--dest-compress-format", "zstd", "--dest-compress"]),
+        ("dir:{}/copy", ["--dest-decompress"]),
     ],
 )
 def test_every_copy_by_skopeo_is_the_same_image(base, tmp_path, target, options):
@@ -112,9 +116,9 @@ def test_skopeo_reads_what_write_layout_makes(tmp_path):
 
 def test_the_hint_for_a_transport_of_others_is_a_command_that_skopeo_understands(base, tmp_path):
     with pytest.raises(InvalidArgument) as caught:
-        opened("dir:some/place", tmp_path)
+        opened("ostree:some/place", tmp_path)
     command = caught.value.hint.partition("skopeo copy ")[2].partition(";")[0]
-    assert command == "dir:some/place oci:DIR:TAG"
+    assert command == "ostree:some/place oci:DIR:TAG"
     run("skopeo", "copy", "--insecure-policy", f"oci:{base}:latest", "oci:DIR:TAG", cwd=tmp_path)
     assert tree_of(opened(f"oci:{tmp_path}/DIR:TAG", tmp_path)) == tree_of(opened(f"{base}:latest", tmp_path))
 

@@ -25,6 +25,7 @@ from propolis.errors import MachineLost, ProtocolError
 from propolis.host import system
 from propolis.host.directories import data_directory
 from propolis.host.sockets import channel
+from propolis.image.reference import reads_standard_input
 from propolis.machine.grouping import ungrouped
 from propolis.spec import MachineSpec
 from propolis.state.store import MachineStore
@@ -149,7 +150,9 @@ def _own(wanted: Wanted, back: socket.socket) -> int:
     """Be the owner; what goes wrong is raised, and printed by whoever prints it for every command."""
     from propolis.machine.owner import Owner
 
-    _to_nowhere(streams.STDIN, streams.STDOUT)
+    _to_nowhere(streams.STDOUT)
+    if not reads_standard_input(wanted.spec.image):  # which is the image then, and ends with it
+        _to_nowhere(streams.STDIN)
     progress = Progress(wanted.progress)
     lifeline = back.dup()
     owner = Owner(
@@ -157,7 +160,7 @@ def _own(wanted: Wanted, back: socket.socket) -> int:
         progress,
         back,
         interactive=wanted.interactive,
-        let_go=lambda: _to_nowhere(streams.STDERR),
+        let_go=lambda: _to_nowhere(streams.STDIN, streams.STDERR),
     )
     try:
         with ungrouped():

@@ -21,12 +21,13 @@ from propolis.image.manifest import (
     MAX_MANIFESTS,
     Config,
     Layer,
+    Platform,
     parse_config,
 )
-from propolis.image.selection import fits, mismatch
+from propolis.image.platforms import fits
+from propolis.image.selection import mismatch
 from propolis.image.source import Found
 from propolis.image.tar_files import TarFiles
-from propolis.spec import Architecture
 
 _SUFFIX = {Compression.NONE: "", Compression.GZIP: ".gzip", Compression.ZSTD: ".zstd"}
 _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
@@ -48,8 +49,10 @@ class DockerArchiveSource:
         self._files = files
         self._names: dict[str, str] = {}
         """Archive names of the layers of images that were found, by diff_id."""
+        self.config_document = b""
+        """Of the image that was found last, as it lies in the archive."""
 
-    def find(self, name: str, digest: str, architecture: Architecture) -> Found:
+    def find(self, name: str, digest: str, wanted: Platform) -> Found:
         """See `ImageSource.find`; the digest is the config's, docker's image ID."""
         images = self._listed()
         where = self._files.where
@@ -62,8 +65,9 @@ class DockerArchiveSource:
         if len({item.config for item in images}) > 1:
             raise InvalidArgument(f"{where} holds several images", hint=f"name one: {_listing(images)}")
         image_id, config = self._config(images[0])
-        if not fits(config.platform, architecture):
-            raise mismatch([str(config.platform)], architecture, f"the image in {where}")
+        self.config_document = read_all(self._files, images[0].config, MAX_DOCUMENT)
+        if not fits(config.platform, wanted):
+            raise mismatch([str(config.platform)], wanted, f"the image in {where}")
         return Found(digest=image_id, config=config, layers=self._layers(images[0], config))
 
     def images(self) -> Iterator[tuple[tuple[str, ...], str, Found]]:
@@ -79,6 +83,10 @@ class DockerArchiveSource:
     def open_layer(self, layer: Layer) -> BinaryIO:
         """See `ImageSource.open_layer`."""
         return self._files.open(self._names[layer.diff_id])[0]
+
+    def close(self) -> None:
+        """See `ImageSource.close`."""
+        self._files.close()
 
     def _listed(self) -> list[_Listed]:
         what = f"manifest.json in {self._files.where}"

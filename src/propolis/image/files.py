@@ -18,6 +18,9 @@ class Files(Protocol):
     def where(self) -> str:
         """The place, for messages."""
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+
     def open(self, name: str) -> tuple[BinaryIO, int]:
         """Open a file; returns it and its size in bytes. The caller closes it; several may be open at once.
 
@@ -25,6 +28,9 @@ class Files(Protocol):
             ImageNotFound: there is no regular file of that name.
             ImageError: the host does not let it be read.
         """
+
+    def close(self) -> None:
+        """Give up what was made on this host to have them. Idempotent."""
 
 
 def read_all(files: Files, name: str, limit: int) -> bytes:
@@ -55,9 +61,37 @@ class DirectoryFiles:
         """See `Files.where`."""
         return str(self._directory)
 
+    def __contains__(self, name: str) -> bool:
+        return has_file(self._directory, name)
+
     def open(self, name: str) -> tuple[BinaryIO, int]:
         """See `Files.open`."""
         return open_regular(self._directory / name, f"{name} in {self.where}")
+
+    def close(self) -> None:
+        """See `Files.close`."""
+
+
+def mode_of(path: Path) -> int:
+    """Mode of what lies at `path`, links followed; 0 when nothing does.
+
+    Raises:
+        ImageError: the host does not let us look.
+    """
+    try:
+        return path.stat().st_mode
+    except PermissionError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}", hint="check its owner and permissions") from error
+    except (OSError, ValueError):  # among them names that no file can have
+        return 0
+
+
+def has_file(directory: Path, name: str) -> bool:
+    """Whether there is a file of that name, as far as the host tells."""
+    try:
+        return (directory / name).is_file()
+    except OSError:
+        return False
 
 
 def open_regular(path: Path, what: str) -> tuple[BinaryIO, int]:

@@ -15,6 +15,7 @@ from propolis.image.manifest import (
     MANIFEST_TYPES,
     Descriptor,
     Layer,
+    Platform,
     media_type_of,
     pair_layers,
     parse_index,
@@ -22,7 +23,6 @@ from propolis.image.manifest import (
 from propolis.image.selection import select
 from propolis.image.source import Found
 from propolis.image.store import BlobStore
-from propolis.spec import Architecture
 
 _NAME_ANNOTATIONS = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
 _VERSION = "1.0.0"
@@ -35,7 +35,7 @@ class LayoutSource:
         self._files = files
         self._store = store
 
-    def find(self, name: str, digest: str, architecture: Architecture) -> Found:
+    def find(self, name: str, digest: str, wanted: Platform) -> Found:
         """See `ImageSource.find`."""
         where = self._files.where
         self._check_version()
@@ -44,7 +44,7 @@ class LayoutSource:
         candidates = self._of_digest(named, digest) if digest else named
         if not digest:
             _check_unambiguous(candidates, where)
-        found = select(candidates, architecture, self._document, f"the image in {where}")
+        found = select(candidates, wanted, self._document, f"the image in {where}")
         what = f"manifest {digests.short(found.descriptor.digest)}"
         return Found(
             digest=found.descriptor.digest,
@@ -56,6 +56,10 @@ class LayoutSource:
         """See `ImageSource.open_layer`."""
         return self._files.open(_blob_name(layer.digest))[0]
 
+    def close(self) -> None:
+        """See `ImageSource.close`."""
+        self._files.close()
+
     def _check_version(self) -> None:
         where = self._files.where
         try:
@@ -63,7 +67,7 @@ class LayoutSource:
         except ImageNotFound:
             raise ImageNotFound(
                 f"{where} is not an OCI image layout: it has no file oci-layout",
-                hint="make one with skopeo copy docker://IMAGE oci:DIR:TAG",
+                hint="make one with skopeo copy docker://IMAGE oci:DIR:TAG; a root file system is run with --rootfs",
             ) from None
         version = marker.text("imageLayoutVersion")
         if version != _VERSION:

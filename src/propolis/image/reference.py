@@ -2,8 +2,9 @@
 
 Pure: whether a bare path exists is asked of the caller's `probe`. Transports are spelled as in
 containers-transports(5): `oci:PATH[:NAME]`, `oci-archive:PATH[:NAME]`, `docker-archive:PATH[:NAME:TAG]`, where the path
-ends at the first colon; in place of a name, or after it, `@sha256:...` picks by digest; `docker://NAME`. What is
-written without a transport is a path if something lies there, and else the name of an image in a registry.
+ends at the first colon and `-` is standard input; `dir:PATH`; in place of a name, or after it, `@sha256:...` picks by
+digest; `docker-daemon:NAME[:TAG]` and `docker-daemon:sha256:...`; `docker://NAME`. What is written without a transport
+is a path if something lies there, and else the name of an image in a registry.
 """
 
 import re
@@ -23,6 +24,9 @@ class Transport(StrEnum):
     OCI = "oci"
     OCI_ARCHIVE = "oci-archive"
     DOCKER_ARCHIVE = "docker-archive"
+    DIRECTORY = "dir"
+    DOCKER_DAEMON = "docker-daemon"
+    """In the store of a container engine that this host can reach."""
     DOCKER = "docker"
     """Not on the host: in a registry."""
 
@@ -32,9 +36,11 @@ Probe = Callable[[Path], Transport | None]
 
 _MAX_TEXT = 8192
 _REGISTRY = "docker://"
-_PLACES = (Transport.OCI, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
+_DAEMON = f"{Transport.DOCKER_DAEMON}:"
+_PLACES = (Transport.OCI, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE, Transport.DIRECTORY)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
-_FOREIGN = ("docker-daemon:", "containers-storage:", "dir:", "ostree:", "sif:", "tarball:")
+_STORAGE = "containers-storage:"
+_FOREIGN = (_STORAGE, "ostree:", "sif:", "tarball:")
 _DIGEST_HINT = "a digest is @sha256: and 64 lower-case hex digits"
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -45,14 +51,16 @@ class Reference:
 
     transport: Transport
     path: Path | None
-    """None for what is in a registry."""
+    """None for what is in a registry or with a daemon; `-` for standard input."""
     name: str = ""
-    """A tag, or a full name with its tag; for a registry as it was written, so that short names can be told."""
+    """A tag, or a full name with its tag; where there is no path as it was written, so that short names can be told."""
     digest: str = ""
 
     def __str__(self) -> str:
         """As `parse` takes it."""
         digest = f"@{self.digest}" if self.digest else ""
+        if self.transport is Transport.DOCKER_DAEMON:
+            return f"{_DAEMON}{self.name}{digest if self.name else self.digest}"
         if self.path is None:
             return f"{_REGISTRY if is_qualified(self.name) else ''}{self.name}{digest}"
         name = f":{self.name}" if self.name else ""
@@ -70,10 +78,12 @@ def parse(text: str, probe: Probe) -> Reference:
         raise InvalidArgument(f"{text[:80]!r} is not an image reference", hint="give a path, for example oci:DIR:TAG")
     if text.startswith(_FOREIGN):
         raise InvalidArgument(
-            f"images cannot be read from {text.partition(':')[0]}: yet, as in {text[:200]!r}", hint=_copy_hint(text)
+            f"images cannot be read from {text.partition(':')[0]}:, as in {text[:200]!r}", hint=_foreign_hint(text)
         )
     if text.startswith(_REGISTRY):
         return _in_registry(str(parse_name(text.removeprefix(_REGISTRY))))
+    if text.startswith(_DAEMON):
+        return _in_daemon(text.removeprefix(_DAEMON))
     for transport in _PLACES:
         if text.startswith(f"{transport}:"):
             return _explicit(transport, text)
@@ -96,6 +106,26 @@ def parse(text: str, probe: Probe) -> Reference:
     return _in_registry(str(parsed) if is_qualified(text) else text)
 
 
+def has_transport(text: str) -> bool:
+    """Whether `text` says where the image is, so that it is no path, whatever lies there."""
+    return text.startswith((_REGISTRY, _DAEMON, *_FOREIGN, *(f"{transport}:" for transport in _PLACES)))
+
+
+def reads_standard_input(text: str) -> bool:
+    """Whether the image comes through standard input: `-`, or that for a path."""
+    for transport in (Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE):
+        text = text.removeprefix(f"{transport}:")
+    return text == "-" or text.startswith(("-:", "-@"))
+
+
+def _in_daemon(text: str) -> Reference:
+    if is_digest(text):
+        return Reference(transport=Transport.DOCKER_DAEMON, path=None, digest=text)
+    parse_name(text)
+    name, _, digest = text.partition("@")
+    return Reference(transport=Transport.DOCKER_DAEMON, path=None, name=name, digest=digest)
+
+
 def _in_registry(text: str) -> Reference:
     name, _, digest = text.partition("@")
     return Reference(transport=Transport.DOCKER, path=None, name=name, digest=digest)
@@ -105,7 +135,7 @@ def _explicit(transport: Transport, text: str) -> Reference:
     rest = text.removeprefix(f"{transport}:")
     rest, digest = _cut_digest(rest)
     start = 2 if _DRIVE.match(rest) else 0
-    colon = rest.find(":", start)
+    colon = -1 if transport is Transport.DIRECTORY else rest.find(":", start)
     path, name = (rest, "") if colon < 0 else (rest[:colon], rest[colon + 1 :])
     if path.endswith(("@sha256", "@sha512")):
         raise InvalidArgument(f"{text[:200]!r} ends in a malformed digest", hint=_DIGEST_HINT)
@@ -146,5 +176,8 @@ def _checked_name(name: str, text: str) -> str:
     return name
 
 
-def _copy_hint(text: str) -> str:
-    return f"make a local copy: skopeo copy {text[:200]} oci:DIR:TAG; then use oci:DIR:TAG"
+def _foreign_hint(text: str) -> str:
+    hint = f"make a local copy: skopeo copy {text[:200]} oci:DIR:TAG; then use oci:DIR:TAG"
+    if text.startswith(_STORAGE):
+        hint += "; or have podman serve it (podman system service) and use docker-daemon:NAME"
+    return hint

@@ -4,7 +4,7 @@ No I/O of its own: documents come from the caller's `read`, which verifies diges
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from propolis.errors import ImageInvalid, PlatformMismatch
 from propolis.image.digest import short
@@ -19,23 +19,12 @@ from propolis.image.manifest import (
     parse_index,
     parse_manifest,
 )
-from propolis.spec import Architecture
+from propolis.image.platforms import fits, is_baseline
 
 MAX_NESTING = 4
 """Indexes inside indexes."""
 _MAX_DOCUMENTS = 64
 """Documents read in search of one image."""
-
-_ARCHITECTURES = {
-    "amd64": Architecture.X86_64,
-    "x86_64": Architecture.X86_64,
-    "x86-64": Architecture.X86_64,
-    "arm64": Architecture.AARCH64,
-    "aarch64": Architecture.AARCH64,
-}
-_GO_NAMES = {Architecture.X86_64: "amd64", Architecture.AARCH64: "arm64"}
-_BASELINE = ("", "v1", "v8")
-"""Variants that every processor of the architecture runs."""
 
 Read = Callable[[Descriptor], bytes]
 
@@ -51,40 +40,37 @@ class Selected:
     """Digests of the indexes that led to it, outermost first."""
 
 
-def select(candidates: Iterable[Descriptor], architecture: Architecture, read: Read, what: str) -> Selected:
-    """Find the image for linux on `architecture` among `candidates` and what they lead to.
+def select(candidates: Iterable[Descriptor], wanted: Platform, read: Read, what: str) -> Selected:
+    """Find the image for the platform `wanted` among `candidates` and what they lead to.
 
-    The least demanding variant wins. A candidate that does not tell its platform is judged by its config.
+    Where any variant will do, the least demanding wins. A candidate that does not tell its platform is judged by its
+    config.
 
     Raises:
         PlatformMismatch: none fits; the message lists what is there.
         ImageInvalid: a document breaks the specification, indexes are nested too deeply or contain themselves.
     """
-    search = _Search(architecture, read)
+    search = _Search(wanted, read)
     found = search.descend(candidates, ())
     if found is None:
-        raise mismatch(search.others, architecture, what)
+        raise mismatch(search.others, wanted, what)
     return found
 
 
-def mismatch(present: Iterable[str], architecture: Architecture, what: str) -> PlatformMismatch:
+def mismatch(present: Iterable[str], wanted: Platform, what: str) -> PlatformMismatch:
     """The error that says which platforms are there instead of the wanted one."""
     listed = ", ".join(sorted(set(present))[:12]) or "no platform at all"
-    wanted = f"linux/{_GO_NAMES[architecture]}"
+    override = f"--override-arch {wanted.architecture}"
+    override += f" --override-variant {wanted.variant}" if wanted.variant else ""
     return PlatformMismatch(
         f"{what} is for {listed}, not for {wanted}",
-        hint=f"get the image for {wanted}, for example with skopeo copy --override-arch {_GO_NAMES[architecture]} ...",
+        hint=f"get the image for {wanted}, for example with skopeo copy {override} ...",
     )
-
-
-def fits(platform: Platform, architecture: Architecture) -> bool:
-    """Whether an image for `platform` can run in a guest of `architecture`."""
-    return platform.os == "linux" and _ARCHITECTURES.get(platform.architecture) is architecture
 
 
 @dataclass(slots=True)
 class _Search:
-    architecture: Architecture
+    wanted: Platform
     read: Read
     others: list[str] = field(default_factory=list)
     documents: int = 0
@@ -111,8 +97,8 @@ class _Search:
             platform = descriptor.platform
             if platform is None:
                 ranked.append(((2, ""), descriptor))
-            elif fits(platform, self.architecture):
-                demanding = platform.variant not in _BASELINE
+            elif fits(platform, self.wanted):
+                demanding = not is_baseline(platform)
                 ranked.append(((int(demanding), platform.variant if demanding else ""), descriptor))
             elif platform.os != "unknown":  # buildkit's attestations are for unknown/unknown
                 self.others.append(str(platform))
@@ -124,7 +110,9 @@ class _Search:
             raise ImageInvalid(f"{what} is of type {descriptor.media_type[:120]!r}, which is no image")
         manifest = parse_manifest(self._document(descriptor), what)
         config = parse_config(self._document(manifest.config), f"config {short(manifest.config.digest)}")
-        if not fits(config.platform, self.architecture):
+        # the variant is the index's word: configs seldom tell it
+        wanted = replace(self.wanted, variant="") if descriptor.platform else self.wanted
+        if not fits(config.platform, wanted):
             self.others.append(str(config.platform))
             return None
         return Selected(descriptor=descriptor, manifest=manifest, config=config, indexes=ancestors)

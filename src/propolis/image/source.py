@@ -1,30 +1,29 @@
 """What an image is to the rest of the program, and what a place that holds images must offer.
 
-Vocabulary of this room: no I/O. Implementations are `layout`, `docker_archive` and `registry.source`; `opening`
-picks one.
+Vocabulary of this room: no I/O. Implementations are `layout`, `docker_archive`, `directory`,
+`registry.source` and `daemon.source`; `opening` picks one. `tarball` is for what comes without an image around it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, Self
 
-from propolis.image.manifest import Config, Layer
+from propolis.image.manifest import Config, Layer, Platform
 from propolis.image.registry.name import ImageName
-from propolis.spec import Architecture
 
 
 class ImageSource(Protocol):
     """A place that holds images."""
 
-    def find(self, name: str, digest: str, architecture: Architecture) -> "Found":
-        """The image of that name or digest (both may be empty: the only one) for linux on `architecture`.
+    def find(self, name: str, digest: str, wanted: Platform) -> "Found":
+        """The image of that name or digest (both may be empty: the only one) for the platform `wanted`.
 
         Every document is verified against its digest. No layer is read.
 
         Raises:
             ImageNotFound: none of that name, or a blob is missing; the hint lists what is there.
             InvalidArgument: the reference fits several images.
-            PlatformMismatch: not for this architecture.
+            PlatformMismatch: not for this platform.
             ImageInvalid: a document breaks the specification or its digest.
         """
 
@@ -39,6 +38,9 @@ class ImageSource(Protocol):
             ImageNotFound: the blob is missing.
             ImageError: the host does not let it be read.
         """
+
+    def close(self) -> None:
+        """Give up what reading layers takes: copies in the cache, connections. Idempotent; no layer opens after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,6 @@ class Image:
     """As `reference.parse` takes it."""
     digest: str
     """Of the manifest; of the config where there is no manifest (docker-archive)."""
-    architecture: Architecture
     config: Config
     layers: tuple[Layer, ...]
     """Lowest first."""
@@ -73,3 +74,13 @@ class Image:
     def open_layer(self, layer: Layer) -> BinaryIO:
         """The layer's blob; see `ImageSource.open_layer`."""
         return self.source.open_layer(layer)
+
+    def close(self) -> None:
+        """No layer is to be read any more; see `ImageSource.close`."""
+        self.source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()

@@ -147,14 +147,24 @@ class BlobStore:
         return self._directory / "tags"
 
     @property
-    def spool(self) -> Path:
-        """Where archives are copied to that cannot be read in place, for as long as they are read."""
-        return self._directory / "spool"
-
-    @property
     def signatures(self) -> Path:
         """Where signatures of images are kept (`trust.records.SignatureRecords`)."""
         return self._directory / "signatures"
+
+    @property
+    def daemons(self) -> Path:
+        """Where it is kept which manifest belongs to the ID of an image that a container engine has."""
+        return self._directory / "daemons"
+
+    @property
+    def tarballs(self) -> Path:
+        """Where it is kept which diff_ids tars outside of images were found to have."""
+        return self._directory / "tarballs"
+
+    @property
+    def spool(self) -> Path:
+        """Where archives are copied to that cannot be read in place, for as long as they are read."""
+        return self._directory / "spool"
 
     def add(self, digest: str, size: int, pieces: Iterable[bytes]) -> Path:
         """Write a blob of exactly `size` bytes, verifying it on the way; an existing one is kept and `pieces` not read.

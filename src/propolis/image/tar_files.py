@@ -1,4 +1,4 @@
-"""Files by name inside an uncompressed tar that stays where it is.
+"""Files by name inside a tar: in place where it is an uncompressed file, else in an uncompressed copy in the cache.
 
 Knows nothing of images. The tar is walked once, its contents skipped, and then read in place.
 """
@@ -13,6 +13,8 @@ from propolis.errors import ImageInvalid, ImageNotFound
 from propolis.image import tar
 from propolis.image.compression import MAGIC_LENGTH, Compression, sniff
 from propolis.image.files import open_regular
+from propolis.image.spool import STANDARD_INPUT, Spooled, shown, spooled
+from propolis.progress import Reporter
 
 _MAX_MEMBERS = 100_000
 _MAX_LINKS = 8
@@ -21,25 +23,27 @@ _SMALL_READ = 4096
 
 
 class TarFiles:
-    """Files inside an uncompressed tar.
+    """Files inside an uncompressed tar. With `copy`, they are read from there, and `path` is what messages name.
 
     Raises:
         ImageNotFound: there is no file at `path`.
-        ImageInvalid: it is no tar, is compressed, or is broken.
+        ImageInvalid: it is no tar, or is broken.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path | str, copy: Spooled | None = None) -> None:
+        self._where = str(path)
+        self._copy = copy
+        self._path = copy.path if copy else Path(path)
         self._extents: dict[str, tuple[int, int]] = {}
         self._links: dict[str, str] = {}
-        file, self._size = open_regular(path, str(path))
+        file, self._size = open_regular(self._path, self._where)
         with file:
             self._walk(file)
 
     @property
     def where(self) -> str:
         """See `Files.where`."""
-        return str(self._path)
+        return self._where
 
     def __contains__(self, name: str) -> bool:
         return self._resolve(name) in self._extents
@@ -52,6 +56,11 @@ class TarFiles:
         file, _ = open_regular(self._path, self.where)
         return cast(BinaryIO, _Section(file, *extent)), extent[1]
 
+    def close(self) -> None:
+        """See `Files.close`."""
+        if self._copy:
+            self._copy.close()
+
     def _resolve(self, name: str) -> str:
         """Follow links; docker shares layers of old archives by them."""
         for _ in range(_MAX_LINKS):
@@ -61,15 +70,6 @@ class TarFiles:
         return name
 
     def _walk(self, file: BinaryIO) -> None:
-        head = file.read(MAGIC_LENGTH)
-        compression = sniff(head)
-        if compression is not Compression.NONE:
-            tool = "gunzip" if compression is Compression.GZIP else "unzstd"
-            raise ImageInvalid(
-                f"{self.where} is compressed as a whole, which cannot be read in place",
-                hint=f"uncompress it with {tool} first",
-            )
-        file.seek(0)
         buffer = memoryview(bytearray(_SMALL_READ))
 
         def skip(length: int) -> None:
@@ -98,6 +98,28 @@ class TarFiles:
                 self._links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), link))
             elif member.typeflag == tar.HARDLINK:
                 self._links[name] = posixpath.normpath(link)
+
+
+def open_archive(path: Path, directory: Path, reporter: Reporter | None = None) -> TarFiles:
+    """The files of the tar at `path` (`-`: standard input); copied into `directory` if it cannot be read in place.
+
+    To be closed.
+
+    Raises:
+        What `TarFiles` and `spool.spooled` raise.
+    """
+    if path != STANDARD_INPUT:
+        file, _ = open_regular(path, str(path))
+        with file:
+            head = file.read(MAGIC_LENGTH)
+        if sniff(head) is Compression.NONE:
+            return TarFiles(path)
+    copy = spooled(path, directory, reporter)
+    try:
+        return TarFiles(shown(path), copy)
+    except BaseException:
+        copy.close()
+        raise
 
 
 class _Section(io.RawIOBase):

@@ -46,7 +46,6 @@ from propolis.progress import Reporter, Silent
 from propolis.state.leases import Lease
 
 _STEP = "load layer"
-_INPUT = "the input"
 _PIECE = 1 << 20
 _MAX_DOCUMENTS = 2 * MAX_MANIFESTS
 _MAX_LAYOUT_MARK = 4096
@@ -105,8 +104,9 @@ def load(source: str | Path | BinaryIO, *, reporter: Reporter | None = None) -> 
 @contextlib.contextmanager
 def _files(source: str | Path | BinaryIO, store: BlobStore) -> Iterator[Files]:
     """The source's files by name. What cannot be read out of order is copied first."""
+    what = str(source) if isinstance(source, str | Path) else "the input"
     if not isinstance(source, str | Path):
-        copy = spool(_read(source, _INPUT), store.spool, _INPUT)
+        copy = spool(_read(source, what), store.spool, what)
     elif (path := Path(source)).is_dir():
         yield DirectoryFiles(path)
         return
@@ -118,9 +118,9 @@ def _files(source: str | Path | BinaryIO, store: BlobStore) -> Iterator[Files]:
                 if sniff(head) is Compression.NONE:
                     yield TarFiles(path)
                     return
-            copy = spool(_read(file, str(path)), store.spool, str(path))
+            copy = spool(_read(file, what), store.spool, what)
     with contextlib.closing(copy):
-        yield TarFiles(copy.path)
+        yield TarFiles(what, copy)
 
 
 def _read(file: BinaryIO, what: str) -> Iterator[memoryview]:

@@ -1,40 +1,40 @@
 """An image opened by who is going to use it: what it is made of is under a lease before any of it is looked for."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from propolis.image.opening import open_image
 from propolis.image.source import Image
 from propolis.image.store import BlobStore
 from propolis.images.reach import Reach, follow
-from propolis.spec import Architecture, PullPolicy
 from propolis.state.leases import Lease
 
 _ATTEMPTS = 5
 
 
-def open_held(
-    reference: str,
-    architecture: Architecture,
-    cache: Path,
-    lease: Lease,
-    pull: PullPolicy = PullPolicy.MISSING,
-    signature_policy: Path | None = None,
-) -> Image:
-    """`open_image`; what the image is made of is in `lease`, which has been taken.
+def open_held(opened: Callable[[], Image], cache: Path, lease: Lease) -> Image:
+    """The image that `opened` opens; what it is made of is in `lease`, which has been taken. To be closed.
 
     Raises:
-        What `open_image` raises.
+        What `opened` raises.
+        StorageFull: no room for the lease.
     """
     store = BlobStore(cache / "blobs")
-    for _ in range(_ATTEMPTS):
-        image = open_image(reference, architecture, store, pull, signature_policy)
-        found = follow(store, image.digest)
-        layers = {name for layer in image.layers for name in (layer.digest, layer.diff_id) if name}
-        lease.add({image.digest, *layers} | found.names)
-        if _is_here(store, found) or not _is_from_registry(image):
-            break
-        # its documents were collected between being found and being held
-    return image
+    for attempt in range(1, _ATTEMPTS + 1):
+        image = opened()
+        try:
+            layers = {name for layer in image.layers for name in (layer.digest, layer.diff_id) if name}
+            if not image.digest:  # a root file system without an image around it
+                lease.add(layers)
+                return image
+            found = follow(store, image.digest)
+            lease.add({image.digest, *layers} | found.names)
+            if attempt == _ATTEMPTS or _is_here(store, found) or not _is_from_registry(image):
+                return image
+        except BaseException:
+            image.close()
+            raise
+        image.close()  # its documents were collected between being found and being held
+    raise AssertionError
 
 
 def _is_here(store: BlobStore, found: Reach) -> bool:

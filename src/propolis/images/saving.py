@@ -19,13 +19,12 @@ from propolis.host.files import stage, sweep
 from propolis.image import digest as digests
 from propolis.image.manifest import INDEX_TYPES, OCI_INDEX, Layer
 from propolis.image.registry.name import ImageName, parse_name
-from propolis.image.selection import fits
 from propolis.image.store import BlobStore
 from propolis.image.tags import TagRecord
 from propolis.images.inventory import Inventory, Match
 from propolis.images.reach import Reach, Variant, blobs_of
 from propolis.progress import Reporter, Silent
-from propolis.spec import Architecture, PullPolicy
+from propolis.spec import PullPolicy
 from propolis.state.leases import Lease
 
 _STEP, _FETCH = "save image", "fetch layer"
@@ -124,13 +123,12 @@ def _complete(store: BlobStore, image: _Image, reporter: Reporter) -> list[str]:
 def _fetch(store: BlobStore, image: _Image, variant: Variant, layer: Layer, reporter: Reporter) -> None:
     """Get a layer that is not here once more; it stays, verified."""
     fetched = [record for record in image.records if record.is_fetched]
-    architecture = next((found for found in Architecture if fits(variant.config.platform, found)), None)
-    if not fetched or architecture is None:
+    if not fetched:
         raise _missing(image, str(layer))
     from propolis.image.registry.source import RegistrySource
 
     source = RegistrySource(store, PullPolicy.MISSING)
-    source.find(parse_name(fetched[0].name).place, variant.digest, architecture)
+    source.find(parse_name(fetched[0].name).place, variant.digest, variant.config.platform)
     reporter.begin(_FETCH, layer.digest, layer.size)
     hashed, buffer = digests.hasher(layer.digest), memoryview(bytearray(_PIECE))
     with source.open_layer(layer) as blob:

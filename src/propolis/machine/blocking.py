@@ -329,7 +329,7 @@ class Connection:
 
 
 def run(
-    image: str,
+    image: str | None = None,
     command: Sequence[str] | None = None,
     *,
     input: bytes | None = None,
@@ -340,7 +340,7 @@ def run(
     """Run an image's workload to its end in a machine of its own; collect its output.
 
     Args:
-        image: reference of the image, as on the command line.
+        image: reference of the image, as on the command line; None with `rootfs`.
         command: replaces the image's command.
         input: what the workload reads on standard input; end of file at once when None.
         timeout: seconds for all of it, boot included.
@@ -371,7 +371,7 @@ class Machine:
     @classmethod
     def start(
         cls,
-        image: str,
+        image: str | None = None,
         command: Sequence[str] | None = None,
         *,
         reporter: Reporter | None = None,
@@ -382,7 +382,7 @@ class Machine:
         The workload's output is kept as `logs`; it reads end of file.
 
         Args:
-            image: reference of the image, as on the command line.
+            image: reference of the image, as on the command line; None with `rootfs`.
             command: replaces the image's command.
             reporter: hears of progress.
             options: see `MachineOptions`.

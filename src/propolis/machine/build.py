@@ -63,6 +63,7 @@ def build(
     journal: bool = False,
     verity: bool = False,
     signature_policy: str | Path | None = None,
+    platform: str | None = None,
     reporter: Reporter | None = None,
 ) -> tuple[BuiltDisk, ...]:
     """Make disk files of an image, a tar or a directory; the tree lies in the root of an ext4 file system.
@@ -81,6 +82,7 @@ def build(
         journal: give the file system a journal; of use where the disk is written to.
         verity: put a dm-verity tree behind the file system.
         signature_policy: a file that says which images may be used, in place of this host's own, if it has one.
+        platform: of the image, `linux/ARCHITECTURE[/VARIANT]`; linux/amd64 by default.
         reporter: hears about progress.
 
     Raises:
@@ -99,7 +101,7 @@ def build(
     place = path_of(str(source))
     _check_target(place, target, is_directory)
     trusted = None if signature_policy is None else Path(signature_policy)
-    with contents(str(source), flatten, reporter, trusted) as found:
+    with contents(str(source), flatten, reporter, platform, trusted) as found:
         if len(found) > 1 and not is_directory:
             raise InvalidArgument(
                 f"{source} has {len(found)} layers, which make a disk each",

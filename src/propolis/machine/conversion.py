@@ -1,13 +1,20 @@
-"""An image's layers become cached disks: what a machine starts from, and what built disks are merged from."""
+"""An image's layers become cached disks: what a machine starts from, and what built disks are merged from.
+
+What has no place in the cache, as it may change at any time, becomes a disk of whoever asks.
+"""
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
+from propolis.disk import container
+from propolis.disk.below import Below
 from propolis.disk.cache import LayerCache
+from propolis.disk.ext4.writer import LayerWriter
 from propolis.errors import BlobDamaged
+from propolis.host.files import stage
 from propolis.image.source import Image
 from propolis.progress import UNPACK_LAYER, Reporter, Revocable
 from propolis.spec import Disk, DiskFormat
@@ -99,3 +106,19 @@ class _Turn:
             yield
         finally:
             self._turns.acquire()
+
+
+def own_disk(path: Path, disk_format: DiskFormat, what: str, push: Callable[[TreeSink], str]) -> str:
+    """Make a disk at `path` of a tree that stands on no other; `push` pushes it and returns what identifies it.
+
+    Returns that, too.
+
+    Raises:
+        StorageFull, DiskError: it cannot be written there.
+        Whatever `push` raises. Nothing is left of a disk that was not finished.
+    """
+    with contextlib.closing(Below(tuple)) as below, stage(path, durable=False) as staged:
+        writer = LayerWriter(container.create(staged.descriptor, disk_format), what=what, lower=below)
+        identity = push(writer)
+        writer.finish(identity)
+    return identity

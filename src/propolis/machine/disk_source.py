@@ -6,33 +6,35 @@ file systems. `tar:` and `rootfs:` in front of a path leave no doubt.
 
 import contextlib
 import hashlib
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from propolis.disk import container
-from propolis.disk.below import Below
 from propolis.disk.cache import LayerCache
-from propolis.disk.ext4.writer import LayerWriter
 from propolis.disk.merged import push_merged
 from propolis.errors import ImageInvalid, ImageNotFound
 from propolis.host.directories import cache_directory
-from propolis.host.files import stage, stage_directory, storage_errors
+from propolis.host.files import stage_directory, storage_errors
+from propolis.image.files import mode_of
 from propolis.image.layers import unpack, unpack_tar
 from propolis.image.manifest import Layer
-from propolis.image.opening import probe
-from propolis.image.reference import parse
+from propolis.image.opening import holds_image, open_image
+from propolis.image.reference import Transport, has_transport, parse, reads_standard_input
 from propolis.image.rootfs import push_directory
 from propolis.image.source import Image
+from propolis.image.spool import STANDARD_INPUT, shown, spooled
+from propolis.image.store import BlobStore
 from propolis.images.opening import open_held
-from propolis.machine.conversion import layer_disks
+from propolis.machine.conversion import layer_disks, own_disk
+from propolis.machine.pulling import platform_for
 from propolis.progress import Reporter
 from propolis.spec import Architecture, DiskFormat
 from propolis.state.leases import Lease
 from propolis.tree import TreeSink
 
 _TAR, _ROOTFS = "tar:", "rootfs:"
-_IMAGES = ("oci:", "oci-archive:", "docker-archive:", "docker://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,7 @@ class Content:
 
 @contextlib.contextmanager
 def contents(
-    source: str, flatten: bool, reporter: Reporter, signature_policy: Path | None = None
+    source: str, flatten: bool, reporter: Reporter, platform: str | None = None, signature_policy: Path | None = None
 ) -> Iterator[Sequence[Content]]:
     """What disks `source` gives: one, or one for each of an image's layers unless they are to be merged.
 
@@ -63,37 +65,40 @@ def contents(
         What converting the layers raises, when they are to be merged.
     """
     path = Path(source.removeprefix(_TAR).removeprefix(_ROOTFS))
-    if source.startswith(_ROOTFS) or (_is_path(source) and path.is_dir() and not (path / "oci-layout").exists()):
+    is_path = not has_transport(source) and not source.startswith(_TAR)
+    mode = mode_of(path) if is_path else 0
+    if source.startswith(_ROOTFS) or (is_path and stat.S_ISDIR(mode) and not holds_image(path)):
         yield [Content(name=path.name, what=str(path), push=lambda sink: push_directory(path, sink, reporter))]
-    elif source.startswith(_TAR) or (_is_path(source) and path.is_file() and not _holds_image(path)):
+    elif source.startswith(_TAR) or (is_path and stat.S_ISREG(mode) and not _holds_image(path)):
         with _tar(path, flatten, reporter) as content:
             yield [content]
     else:
-        with Lease(cache_directory()) as lease:
-            image = open_held(source, Architecture.X86_64, cache_directory(), lease, signature_policy=signature_policy)
+        cache = cache_directory()
+        wanted = platform_for(platform, Architecture.X86_64)
+        opened = partial(
+            open_image, source, wanted, BlobStore(cache / "blobs"), signature_policy=signature_policy, reporter=reporter
+        )
+        with Lease(cache) as lease, open_held(opened, cache, lease) as image:
             yield [_merged(source, image, reporter)] if flatten else _layers(image, reporter)
 
 
 def path_of(source: str) -> Path | None:
-    """Where a source lies on this host; None for what is in a registry.
+    """Where a source lies on this host; None for what does not.
 
     Raises:
         InvalidArgument, ImageNotFound: as `contents`.
     """
     if source.startswith((_TAR, _ROOTFS)):
-        return Path(source.removeprefix(_TAR).removeprefix(_ROOTFS))
-    if _is_path(source) and Path(source).exists():
-        return Path(source)
-    return parse(source, probe).path
-
-
-def _is_path(source: str) -> bool:
-    return not source.startswith((_TAR, *_IMAGES))
+        path = Path(source.removeprefix(_TAR).removeprefix(_ROOTFS))
+        return path if mode_of(path) else None
+    if reads_standard_input(source):
+        return None
+    return parse(source, lambda path: Transport.OCI if mode_of(path) else None).path
 
 
 def _holds_image(path: Path) -> bool:
     try:
-        return probe(path) is not None
+        return holds_image(path)
     except ImageInvalid:
         return False
 
@@ -101,26 +106,26 @@ def _holds_image(path: Path) -> bool:
 @contextlib.contextmanager
 def _tar(path: Path, flatten: bool, reporter: Reporter) -> Iterator[Content]:
     """A tar's content as it is, a layer; merged with nothing, whiteouts are gone."""
-    if not path.is_file():
-        raise ImageNotFound(f"{path} is not a file", hint="name a tar file")
-    if not path.stat().st_size:
-        raise ImageInvalid(f"{path} is empty", hint="name a tar file; an empty archive has two blocks of zeros")
-    layer = Content(
-        name=path.name.partition(".")[0], what=str(path), push=lambda sink: unpack_tar(path, sink, reporter)
-    )
-    if not flatten:
-        yield layer
-        return
     cache = cache_directory()
-    with storage_errors(cache), stage_directory(cache / "flatten") as directory:
+    with contextlib.ExitStack() as opened:
+        file, name = path, path.name.partition(".")[0]
+        if path == STANDARD_INPUT:
+            copy = opened.enter_context(contextlib.closing(spooled(path, BlobStore(cache / "blobs").spool, reporter)))
+            file, name = copy.path, "stdin"
+        if not file.is_file():
+            raise ImageNotFound(f"{path} is not a file", hint="name a tar file")
+        if not file.stat().st_size:
+            raise ImageInvalid(f"{path} is empty", hint="name a tar file; an empty archive has two blocks of zeros")
+        layer = Content(name=name, what=shown(path), push=lambda sink: unpack_tar(file, sink, reporter))
+        if not flatten:
+            yield layer
+            return
+        opened.enter_context(storage_errors(cache))
+        directory = opened.enter_context(stage_directory(cache / "flatten"))
         disk = directory / "layer.raw"
 
         def push(sink: TreeSink) -> str:
-            with contextlib.closing(Below(tuple)) as below, stage(disk, durable=False) as staged:
-                made = container.create(staged.descriptor, DiskFormat.RAW)
-                writer = LayerWriter(made, what=str(path), lower=below)
-                digest = layer.push(writer)
-                writer.finish(digest)
+            digest = own_disk(disk, DiskFormat.RAW, layer.what, layer.push)
             push_merged([disk], sink)
             return digest
 

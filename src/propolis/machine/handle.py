@@ -41,7 +41,7 @@ STOP_TIMEOUT = 10.0
 
 
 async def arun(
-    image: str,
+    image: str | None = None,
     command: Sequence[str] | None = None,
     *,
     input: bytes | None = None,
@@ -52,7 +52,7 @@ async def arun(
     """Run an image's workload to its end in a machine of its own; collect its output.
 
     Args:
-        image: reference of the image, as on the command line.
+        image: reference of the image, as on the command line; None with `rootfs`.
         command: replaces the image's command.
         input: what the workload reads on standard input; end of file at once when None.
         timeout: seconds for all of it, boot included.
@@ -84,7 +84,7 @@ class AsyncMachine:
     @contextlib.asynccontextmanager
     async def start(
         cls,
-        image: str,
+        image: str | None = None,
         command: Sequence[str] | None = None,
         *,
         reporter: Reporter | None = None,
@@ -95,7 +95,7 @@ class AsyncMachine:
         The workload's output is kept as `logs`; it reads end of file.
 
         Args:
-            image: reference of the image, as on the command line.
+            image: reference of the image, as on the command line; None with `rootfs`.
             command: replaces the image's command.
             reporter: hears of progress.
             options: see `MachineOptions`.

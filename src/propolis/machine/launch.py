@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -16,7 +17,7 @@ import anyio.to_thread
 
 from propolis.disk.cache import LayerCache
 from propolis.disk.writable import make_writable
-from propolis.errors import BackendError, BootFailed, DeadlineExceeded, MachineError, MachineLost
+from propolis.errors import BackendError, BootFailed, DeadlineExceeded, MachineError, MachineLost, Unsupported
 from propolis.guest import cmdline, features
 from propolis.guest.initramfs import boot_files
 from propolis.guest.kernel import find_kernel, given_kernel
@@ -25,13 +26,18 @@ from propolis.host.directories import cache_directory, data_directory
 from propolis.host.files import storage_errors
 from propolis.hypervisor import registry
 from propolis.hypervisor.base import Backend, Sweeping, VMHandle
+from propolis.image.manifest import Config, Platform
+from propolis.image.opening import open_image
+from propolis.image.platforms import architecture_of, platform_of
 from propolis.image.source import Image
+from propolis.image.store import BlobStore
 from propolis.images.opening import open_held
-from propolis.machine.conversion import layer_disks
+from propolis.machine.conversion import layer_disks, own_disk
 from propolis.machine.mounts import check_sources, prepare
+from propolis.machine.pulling import platform_for
 from propolis.machine.workload import main_process
-from propolis.progress import Reporter, Revocable
-from propolis.spec import BootPlan, Disk, InitConfig, MachineSpec, Mount, Process, VMConfig
+from propolis.progress import Reporter, Revocable, Revoked
+from propolis.spec import Architecture, BootPlan, Disk, DiskFormat, InitConfig, MachineSpec, Mount, Process, VMConfig
 from propolis.state.leases import Lease
 from propolis.state.record import MachineRecord, ProcessIdentity
 from propolis.state.store import MachineStore, this_process
@@ -96,15 +102,19 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
         lease = Lease(cache_directory(), record.name)
         clean_up.callback(lease.release)
         with Revocable(reporter) as revocable:
-            image, layers, boot = await _in_thread(_prepare, spec, backend, revocable, lease)
-        process = main_process(image.config, spec)
+            prepared = await _in_thread(_prepare, spec, backend, revocable, lease)
+        process = main_process(prepared.config, spec)
         if not availability.accelerated:
             _announce(reporter, availability.reason)
         clean_up.callback(store.remove, record)
         # none is left behind in its thread: it would make what has just been removed
         await anyio.to_thread.run_sync(_sweep, backend)
         await anyio.to_thread.run_sync(store.add, record)
-        config = await anyio.to_thread.run_sync(_assemble, spec, record, process, backend, layers, boot)
+        await anyio.to_thread.run_sync(_make_directory, record)
+        if prepared.directory is not None:
+            disk = record.directory / f"rootfs.{backend.capabilities.disk_formats[0]}"
+            prepared.disks = [await _finished(reporter, partial(_directory_disk, prepared.directory, disk))]
+        config = await anyio.to_thread.run_sync(_assemble, spec, record, process, backend, prepared)
         reporter.begin("boot")
         handle = await backend.start(config)
         clean_up.push_async_callback(handle.stop)
@@ -140,19 +150,31 @@ async def _shut_down(handle: VMHandle, agent: "AgentClient", grace: float) -> No
     await handle.stop()
 
 
-def _prepare(
-    spec: MachineSpec, backend: Backend, reporter: Reporter, lease: Lease
-) -> tuple[Image, Sequence[Disk], BootPlan]:
+@dataclass(slots=True, kw_only=True)
+class _Prepared:
+    """What a machine starts from."""
+
+    config: Config
+    disks: Sequence[Disk]
+    boot: BootPlan
+    directory: Path | None
+    """A root file system that is still to be made a disk of."""
+
+
+def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter, lease: Lease) -> _Prepared:
     """What can be shared between machines and is cached: the image's disks, kernel and initramfs."""
     cache = cache_directory()
     lease.take()
-    architecture = backend.capabilities.architectures[0]
+    wanted = platform_for(spec.platform, backend.capabilities.architectures[0])
+    architecture = _runnable(wanted, backend)
     with _step(reporter, "open image"):
-        image = open_held(spec.image, architecture, cache, lease, spec.pull, spec.signature_policy)
+        image = open_held(partial(_open, spec, wanted, BlobStore(cache / "blobs"), reporter), cache, lease)
+    with image:
         main_process(image.config, spec)  # an image without a command is told before any work
-    with _step(reporter, "prepare disks"):
-        disk_format = backend.capabilities.disk_formats[0]
-        disks = layer_disks(image, LayerCache(cache / "layers"), disk_format, reporter)
+        with _step(reporter, "prepare disks"):
+            disk_format = backend.capabilities.disk_formats[0]
+            disks = layer_disks(image, LayerCache(cache / "layers"), disk_format, reporter)
+    directory = Path(spec.image) if spec.rootfs and not image.layers else None
     with _step(reporter, "prepare kernel"):
         if spec.kernel is None:
             kernel = find_kernel(cache, architecture, reporter)
@@ -161,8 +183,39 @@ def _prepare(
         shares = any(mount.source for mount in spec.mounts)
         features.demand(kernel.release, kernel.abilities, hyperv=backend.capabilities.vmbus, shares=shares)
         vmlinuz, initramfs = boot_files(kernel, initrd=spec.initrd)
-    arguments = cmdline.build(architecture, layers=len(disks))
-    return image, disks, BootPlan(kernel=vmlinuz, initramfs=initramfs, cmdline=arguments, architecture=architecture)
+    arguments = cmdline.build(architecture, layers=len(disks) + (directory is not None))
+    boot = BootPlan(kernel=vmlinuz, initramfs=initramfs, cmdline=arguments, architecture=architecture)
+    return _Prepared(config=image.config, disks=disks, boot=boot, directory=directory)
+
+
+def _open(spec: MachineSpec, wanted: Platform, store: BlobStore, reporter: Reporter) -> Image:
+    if not spec.rootfs:
+        return open_image(
+            spec.image, wanted, store, spec.pull, signature_policy=spec.signature_policy, reporter=reporter
+        )
+    from propolis.image.bare import open_bare
+
+    return open_bare(Path(spec.image), wanted, store, reporter)
+
+
+def _runnable(wanted: Platform, backend: Backend) -> Architecture:
+    architecture = architecture_of(wanted)
+    if architecture not in backend.capabilities.architectures:
+        runs = ", ".join(str(platform_of(other)) for other in backend.capabilities.architectures)
+        raise Unsupported(
+            f"machines for {wanted} do not run on this host, only for {runs}",
+            hint=f"propolis pull --platform {wanted} fetches the image without running it",
+        )
+    return architecture
+
+
+def _directory_disk(directory: Path, disk: Path, reporter: Reporter) -> Disk:
+    from propolis.image.rootfs import push_directory
+
+    with _step(reporter, "prepare disks"):
+        disk_format = DiskFormat(disk.suffix[1:])
+        own_disk(disk, disk_format, str(directory), lambda sink: push_directory(directory, sink, reporter))
+    return Disk(path=disk, format=disk_format)
 
 
 def _sweep(backend: Backend) -> None:
@@ -183,12 +236,16 @@ def _record(spec: MachineSpec, store: MachineStore) -> MachineRecord:
     )
 
 
-def _assemble(
-    spec: MachineSpec, record: MachineRecord, process: Process, backend: Backend, layers: Sequence[Disk], boot: BootPlan
-) -> VMConfig:
-    """What is the machine's own: its directory, and the writable disk with the init's document in it."""
+def _make_directory(record: MachineRecord) -> None:
     with storage_errors(record.directory):
         record.directory.mkdir(parents=True, mode=0o700)
+
+
+def _assemble(
+    spec: MachineSpec, record: MachineRecord, process: Process, backend: Backend, prepared: _Prepared
+) -> VMConfig:
+    """What is in the machine's directory: the writable disk with the init's document in it."""
+    layers = prepared.disks
     shares, mounts = prepare(spec.mounts, record.directory)
     init = InitConfig(
         process=process,
@@ -211,7 +268,7 @@ def _assemble(
     own = Disk(path=backend.prepare_rootfs(path, init), format=disk_format, read_only=False)
     return VMConfig(
         id=record.id,
-        boot=boot,
+        boot=prepared.boot,
         disks=(*layers, own),
         cpus=spec.cpus,
         memory=spec.memory,
@@ -256,6 +313,24 @@ def _step(reporter: Reporter, name: str) -> Iterator[None]:
     reporter.begin(name)
     yield
     reporter.end(name)
+
+
+async def _finished(reporter: Reporter, call: Callable[[Reporter], _T]) -> _T:
+    """Run work in a thread that makes what is not cached: cancelled, it is told to end, and waited for."""
+    revocable = Revocable(reporter)
+
+    async def revoke_if_cancelled() -> None:
+        with revocable:
+            await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(revoke_if_cancelled)
+        try:
+            result = await anyio.to_thread.run_sync(call, revocable)
+        except Revoked:
+            await anyio.sleep_forever()  # until this task hears of the cancellation, too
+        tasks.cancel_scope.cancel()
+    return result
 
 
 async def _in_thread(call: Callable[..., _T], *arguments: object) -> _T:

@@ -11,6 +11,7 @@ from typing import TypedDict, Unpack
 
 from propolis.errors import InvalidArgument
 from propolis.host import system
+from propolis.image.platforms import parse_platform
 from propolis.machine import confinement
 from propolis.machine.mounts import volumes
 from propolis.machine.sizes import parse_size
@@ -76,6 +77,10 @@ class MachineOptions(TypedDict, total=False):
     """When a registry is asked for the image: always, missing (by default) or never."""
     signature_policy: str | Path | None
     """A file that says which images may run, in place of this host's own (`docs/images.md`)."""
+    platform: str | None
+    """`linux/ARCHITECTURE[/VARIANT]`; by default what this host runs, in the variant that demands least."""
+    rootfs: str | Path | None
+    """Instead of an image: a directory or a tar (plain, gzip, zstd) with a root file system. Neither is changed."""
 
 
 class ExecOptions(TypedDict, total=False):
@@ -98,8 +103,10 @@ class ExecOptions(TypedDict, total=False):
     """All capabilities."""
 
 
-def machine_spec(image: str, command: Sequence[str] | None = None, **options: Unpack[MachineOptions]) -> MachineSpec:
-    """Check what a caller wants of a machine; `command` replaces the image's.
+def machine_spec(
+    image: str | None, command: Sequence[str] | None = None, **options: Unpack[MachineOptions]
+) -> MachineSpec:
+    """Check what a caller wants of a machine; `command` replaces the image's. `image` is None where `rootfs` is given.
 
     Raises:
         InvalidArgument: an argument is out of bounds or malformed; the message names it.
@@ -113,8 +120,14 @@ def machine_spec(image: str, command: Sequence[str] | None = None, **options: Un
     policy = options.get("signature_policy")
     if initrd is not None and kernel is None:
         raise InvalidArgument("an initrd needs the kernel it belongs to", hint="give --kernel too")
+    rootfs, platform = options.get("rootfs"), options.get("platform")
+    if (image is None) == (rootfs is None):
+        raise InvalidArgument("a machine runs either an image or a rootfs", hint="give one of the two")
+    if platform is not None:
+        parse_platform(platform)
     return MachineSpec(
-        image=image,
+        image=image if image is not None else str(rootfs),
+        rootfs=rootfs is not None,
         command=tuple(_argument(part) for part in command) if command else None,
         entrypoint=None if entrypoint is None else tuple(_argument(part) for part in entrypoint),
         env=_environment(options.get("env") or {}),
@@ -135,6 +148,7 @@ def machine_spec(image: str, command: Sequence[str] | None = None, **options: Un
         dns=_addresses(options.get("dns", ())),
         pull=pull_policy(options.get("pull", PullPolicy.MISSING)),
         signature_policy=None if policy is None else Path(policy),
+        platform=platform,
     )
 
 

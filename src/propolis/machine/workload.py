@@ -24,6 +24,11 @@ def main_process(config: Config, spec: MachineSpec) -> Process:
         argv = (*config.entrypoint, *(config.cmd if spec.command is None else spec.command))
     else:
         argv = (*spec.entrypoint, *(spec.command or ()))
+    if not argv and spec.rootfs:
+        raise InvalidArgument(
+            f"the root file system {spec.image} does not say what to run",
+            hint=f"say it: propolis run --rootfs {spec.image} COMMAND",
+        )
     if not argv:
         raise InvalidArgument(
             f"the image {spec.image} has no entrypoint and no command",

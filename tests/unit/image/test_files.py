@@ -2,12 +2,13 @@ import gzip
 import io
 import os
 import tarfile
+from pathlib import Path
 
 import pytest
 
 from propolis.errors import ImageError, ImageInvalid, ImageNotFound
-from propolis.image.files import DirectoryFiles, read_all
-from propolis.image.tar_files import TarFiles
+from propolis.image.files import DirectoryFiles, has_file, mode_of, read_all
+from propolis.image.tar_files import TarFiles, open_archive
 
 
 def write_tar(path, items):
@@ -41,12 +42,29 @@ def test_a_loop_of_links_leads_nowhere(tmp_path):
         files.open("a")
 
 
-def test_a_tar_compressed_as_a_whole_says_what_to_do(tmp_path):
-    path = tmp_path / "a.tar.gz"
-    path.write_bytes(gzip.compress(b"x"))
-    with pytest.raises(ImageInvalid, match="compressed as a whole") as caught:
-        TarFiles(path)
-    assert "gunzip" in caught.value.hint
+def test_a_tar_compressed_as_a_whole_is_read_from_a_copy_that_goes(tmp_path):
+    path, spool = tmp_path / "a.tar.gz", tmp_path / "spool"
+    path.write_bytes(gzip.compress(write_tar(tmp_path / "a.tar", [("a", b"x" * 5000)]).read_bytes()))
+    files = open_archive(path, spool)
+    assert read_all(files, "a", 5000) == b"x" * 5000
+    assert files.where == str(path)
+    assert len(list(spool.iterdir())) == 1
+    files.close()
+    files.close()
+    assert not list(spool.iterdir())
+
+
+def test_an_uncompressed_tar_is_not_copied(tmp_path):
+    open_archive(write_tar(tmp_path / "a.tar", [("a", b"x")]), tmp_path / "spool")
+    assert not (tmp_path / "spool").exists()
+
+
+@pytest.mark.parametrize("data", [gzip.compress(b"x" * 5000)[:-9], gzip.compress(b"no tar" * 200), b"\x1f\x8bxxxx"])
+def test_a_copy_that_is_no_tar_is_removed_at_once(tmp_path, data):
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(ImageInvalid):
+        open_archive(tmp_path / "a", tmp_path / "spool")
+    assert not list((tmp_path / "spool").glob("*"))
 
 
 def test_a_truncated_tar_is_refused(tmp_path):
@@ -66,6 +84,21 @@ def test_large_and_missing_files_are_refused(tmp_path):
         files.open("y")
     with pytest.raises(ImageNotFound, match="there is no x/y in"):
         files.open("x/y")
+
+
+def test_what_no_file_can_be_called_is_not_there(tmp_path):
+    for name in ("none", "x" * 5000, "a\0b"):
+        assert mode_of(tmp_path / name) == 0
+        assert not has_file(tmp_path, name)
+
+
+def test_what_may_not_be_looked_at_says_so(tmp_path, monkeypatch):
+    def refused(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refused)
+    with pytest.raises(ImageError, match="Permission denied"):
+        mode_of(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")

@@ -1,7 +1,9 @@
 """Whole images, good and bad, through the room's entry."""
 
+import gzip
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tarfile
@@ -11,11 +13,16 @@ import pytest
 
 from propolis.errors import DigestMismatch, ImageError, ImageInvalid, ImageNotFound, InvalidArgument, PlatformMismatch
 from propolis.image.layers import unpack
-from propolis.image.opening import open_image
+from propolis.image.opening import holds_image, open_image
 from propolis.image.store import BlobStore
 from propolis.spec import Architecture
-from propolis.testing.images import layer_tar, write_index, write_layout
+from propolis.testing.images import Directory, layer_tar, write_index, write_layout
 from propolis.testing.trees import MemorySink
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 LAYERS = [{"a": b"1", "b": b"2"}, {".wh.a": b"", "c": b"3" * 5000}]
 CONFIG = {"Entrypoint": ["/c"], "Env": ["A=b"], "User": "7"}
@@ -133,8 +140,6 @@ def test_a_multi_platform_image_gives_the_wanted_one(tmp_path, opened):
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("compressed", [True, False])
 def test_a_docker_archive_of_either_form_is_read(tmp_path, opened, old, compressed):
-    import gzip
-
     if old and sys.platform == "win32":
         pytest.skip("making links takes a privilege there")
     path, image_id = docker_save(tmp_path / "x.tar", old=old, compress=gzip.compress if compressed else None)
@@ -256,3 +261,97 @@ def test_nothing_outside_the_store_is_written(layout, opened):
     before = {path: path.stat().st_mtime_ns for path in layout.rglob("*")}
     contents(opened(layout))
     assert {path: path.stat().st_mtime_ns for path in layout.rglob("*")} == before
+
+
+@pytest.fixture
+def standard_input():
+    """Makes standard input the file it is given."""
+    kept = os.dup(0)
+
+    def become(path):
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        os.dup2(descriptor, 0)
+        os.close(descriptor)
+
+    yield become
+    os.dup2(kept, 0)
+    os.close(kept)
+
+
+COMPRESSIONS = {"none": bytes, "gzip": gzip.compress, "zstd": zstd.compress}
+
+
+@pytest.fixture(params=["oci-archive", "docker-archive"])
+def archive(request, layout, tmp_path):
+    """Transport and bytes of an archive."""
+    if request.param == "oci-archive":
+        return request.param, tarred(layout, tmp_path / "x.tar").read_bytes()
+    return request.param, docker_save(tmp_path / "x.tar")[0].read_bytes()
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_an_archive_comes_through_standard_input(archive, opened, standard_input, tmp_path, compression):
+    transport, data = archive
+    (tmp_path / "input").write_bytes(COMPRESSIONS[compression](data))
+    for text in ("-", f"{transport}:-"):
+        standard_input(tmp_path / "input")
+        with opened(text) as image:
+            assert contents(image) == EXPECTED
+            assert image.reference == f"{transport}:-"
+        assert not list((tmp_path / "blobs/spool").iterdir())
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_an_archive_may_be_compressed_as_a_whole(archive, opened, tmp_path, compression):
+    transport, data = archive
+    path = tmp_path / "y"
+    path.write_bytes(COMPRESSIONS[compression](data))
+    for text in (path, f"{transport}:{path}"):
+        with opened(text) as image:
+            assert contents(image) == EXPECTED
+    assert [*(tmp_path / "blobs").glob("spool/*")] == []
+
+
+def test_standard_input_that_is_no_image_says_what_to_do(opened, standard_input, tmp_path):
+    (tmp_path / "input").write_bytes(gzip.compress(layer_tar({"bin/sh": b""})))
+    standard_input(tmp_path / "input")
+    with pytest.raises(ImageInvalid, match="standard input is a tar, but neither") as caught:
+        opened("-")
+    assert "--rootfs" in caught.value.hint
+    assert not list((tmp_path / "blobs/spool").iterdir())
+    with pytest.raises(ImageInvalid, match="standard input is empty"):
+        opened("docker-archive:-")
+
+
+@pytest.mark.parametrize("first", ["./", "bin/", "etc/passwd", "x.json", "0" * 63])
+def test_a_compressed_root_file_system_is_told_from_an_image_by_its_beginning(tmp_path, opened, first):
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(layer_tar({first: b""}) + os.urandom(50_000)))
+    assert not holds_image(path)
+    with pytest.raises(ImageInvalid, match="neither of an OCI image layout nor from docker save"):
+        opened(path)
+    assert not (tmp_path / "blobs/spool").exists()
+
+
+@pytest.mark.parametrize("first", ["./", "blobs/", "./blobs/sha256/x", "oci-layout", "0" * 64 + "/", "a" * 64 + ".tar"])
+def test_a_compressed_image_begins_like_one(tmp_path, first):
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(layer_tar({first: Directory() if first.endswith("/") else b"", "index.json": b""})))
+    assert holds_image(path)
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_what_no_registry_has_may_be_with_a_daemon(monkeypatch, opened, built):
+    def absent(*_):
+        raise ImageNotFound("not there", hint="see above")
+
+    monkeypatch.setattr("propolis.image.registry.source.RegistrySource.find", absent)
+    monkeypatch.setattr("propolis.image.daemon.address.has_socket", lambda: built)
+    for name in ("myapp:dev", "localhost/myapp:dev"):
+        with pytest.raises(ImageNotFound) as caught:
+            opened(name)
+        hint = f"see above; if it was built on this host, name it docker-daemon:{name}"
+        assert caught.value.hint == (hint if built else "see above")
+    with pytest.raises(ImageNotFound) as caught:
+        opened(f"myapp@sha256:{'0' * 64}")
+    assert caught.value.hint == "see above"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from propolis.errors import ImageNotFound, InvalidArgument
-from propolis.image.reference import Transport, parse
+from propolis.image.reference import Transport, has_transport, parse, reads_standard_input
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -30,6 +30,14 @@ def parts(text, probe=nothing):
         ("docker-archive:a.tar:busybox:1", ("docker-archive", "a.tar", "busybox:1", "")),
         ("oci:C:\\images\\x:tag", ("oci", "C:\\images\\x", "tag", "")),
         ("oci:dir@home:v1", ("oci", "dir@home", "v1", "")),
+        ("dir:/a/b:c", ("dir", str(Path("/a/b:c")), "", "")),
+        (f"dir:a@{DIGEST}", ("dir", "a", "", DIGEST)),
+        ("docker-archive:-", ("docker-archive", "-", "", "")),
+        ("oci-archive:-:v1", ("oci-archive", "-", "v1", "")),
+        ("docker-daemon:busybox", ("docker-daemon", "None", "busybox", "")),
+        ("docker-daemon:localhost:5000/a/b:1", ("docker-daemon", "None", "localhost:5000/a/b:1", "")),
+        (f"docker-daemon:{DIGEST}", ("docker-daemon", "None", "", DIGEST)),
+        (f"docker-daemon:a:1@{DIGEST}", ("docker-daemon", "None", "a:1", DIGEST)),
     ],
 )
 def test_transports_are_spelled_as_skopeo_does(text, expected):
@@ -52,9 +60,31 @@ def test_a_bare_path_is_the_longest_that_exists(text, expected):
     assert parts(text, lambda path: Transport.OCI if path in there else None) == expected
 
 
-def test_its_text_parses_to_itself():
-    reference = parse(f"oci:dir:tag@{DIGEST}", nothing)
+@pytest.mark.parametrize(
+    "text",
+    [f"oci:dir:tag@{DIGEST}", f"docker-daemon:{DIGEST}", f"docker-daemon:a:1@{DIGEST}", "dir:a:b", "oci-archive:-"],
+)
+def test_its_text_parses_to_itself(text):
+    reference = parse(text, nothing)
+    assert str(reference) == text
     assert parse(str(reference), nothing) == reference
+
+
+@pytest.mark.parametrize("text", ["-", "-:v1", f"-@{DIGEST}", "oci-archive:-", "docker-archive:-:a:1"])
+def test_what_comes_through_standard_input_is_known(text):
+    assert reads_standard_input(text)
+    assert str(parse(text, lambda path: Transport.OCI_ARCHIVE if str(path) == "-" else None).path) == "-"
+
+
+@pytest.mark.parametrize("text", ["-a", "a", "oci:-", "dir:-", "docker-daemon:a-", "oci-archive:-a", ""])
+def test_what_does_not_come_through_standard_input_is_known(text):
+    assert not reads_standard_input(text)
+
+
+@pytest.mark.parametrize("text", ["oci:a", "dir:a", "docker-daemon:a", "docker://a", "ostree:a"])
+def test_a_transport_is_no_path(text):
+    assert has_transport(text)
+    assert not has_transport(f"./{text}")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +128,11 @@ def test_a_missing_path_is_not_taken_for_a_registry_name(text):
         "docker://",
         "docker://Alpine",
         "docker:///alpine",
-        "docker-daemon:alpine:latest",
+        "docker-daemon:",
+        "docker-daemon:Alpine",
+        "docker-daemon:alpine@sha256:12",
+        "containers-storage:alpine",
+        "dir:",
         "no such thing",
         "Dir",
         "oci:dir:two words",

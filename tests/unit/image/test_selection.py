@@ -6,8 +6,8 @@ from propolis.errors import ImageInvalid, PlatformMismatch
 from propolis.image import manifest as m
 from propolis.image.digest import of
 from propolis.image.manifest import Descriptor, Platform
+from propolis.image.platforms import parse_platform
 from propolis.image.selection import select
-from propolis.spec import Architecture
 
 
 class Documents:
@@ -24,6 +24,8 @@ class Documents:
 
     def image(self, architecture, variant="", os="linux", told=True):
         config = {"os": os, "architecture": architecture, "rootfs": {"diff_ids": []}, "x": variant}
+        if not told:
+            config["variant"] = variant
         described = self.put(config, m.OCI_CONFIG)
         platform = Platform(os=os, architecture=architecture, variant=variant) if told else None
         document = {"schemaVersion": 2, "config": as_json(described), "layers": []}
@@ -32,8 +34,8 @@ class Documents:
     def index(self, *items, digest=None):
         return self.put({"schemaVersion": 2, "manifests": [as_json(item) for item in items]}, m.OCI_INDEX, None, digest)
 
-    def select(self, *candidates, architecture=Architecture.X86_64):
-        return select(candidates, architecture, lambda item: self.blobs[item.digest], "the image").descriptor
+    def select(self, *candidates, wanted="linux/amd64"):
+        return select(candidates, parse_platform(wanted), lambda item: self.blobs[item.digest], "the image").descriptor
 
 
 def as_json(item):
@@ -56,13 +58,45 @@ def documents():
 def test_the_wanted_architecture_is_found_under_both_its_names(documents, name):
     wanted, other = documents.image(name), documents.image("arm64", "v8")
     assert documents.select(documents.index(other, wanted)) == wanted
-    assert documents.select(documents.index(wanted, other), architecture=Architecture.AARCH64) == other
+    assert documents.select(documents.index(wanted, other), wanted="arm64") == other
 
 
 def test_the_least_demanding_variant_wins(documents):
     plain, v3, v2 = documents.image("amd64"), documents.image("amd64", "v3"), documents.image("amd64", "v2")
     assert documents.select(documents.index(v3, v2, plain)) == plain
     assert documents.select(documents.index(v3, v2)) == v2
+
+
+def test_a_variant_that_is_asked_for_is_that_one_or_none(documents):
+    plain, v3, v2 = documents.image("amd64"), documents.image("amd64", "v3"), documents.image("amd64", "v2")
+    index = documents.index(v3, v2, plain)
+    assert documents.select(index, wanted="linux/amd64/v2") == v2
+    assert documents.select(index, wanted="linux/amd64/v3") == v3
+    assert documents.select(index, wanted="linux/amd64/v1") == plain
+    with pytest.raises(PlatformMismatch, match=r"linux/amd64/v2, .*not for linux/amd64/v4") as caught:
+        documents.select(index, wanted="linux/amd64/v4")
+    assert "--override-variant v4" in caught.value.hint
+
+
+def test_variants_of_arm_have_many_spellings(documents):
+    v8, v9 = documents.image("arm64", "8"), documents.image("aarch64", "v9")
+    for text in ("arm64", "linux/arm64/v8", "linux/aarch64/8"):
+        assert documents.select(documents.index(v9, v8), wanted=text) == v8
+    with pytest.raises(PlatformMismatch):
+        documents.select(documents.index(v9), wanted="linux/arm64/v8")
+    assert documents.select(documents.index(v9), wanted="arm64") == v9
+
+
+def test_a_config_tells_the_variant_where_no_index_does(documents):
+    v2 = documents.image("amd64", "v2", told=False)
+    assert documents.select(v2, wanted="linux/amd64/v2") == v2
+    with pytest.raises(PlatformMismatch, match="is for linux/amd64/v2, not for linux/amd64/v3"):
+        documents.select(v2, wanted="linux/amd64/v3")
+
+
+def test_an_architecture_without_guests_is_found_too(documents):
+    wanted = documents.image("s390x")
+    assert documents.select(documents.index(documents.image("amd64"), wanted), wanted="s390x") == wanted
 
 
 def test_a_manifest_that_tells_no_platform_is_judged_by_its_config(documents):

@@ -1,6 +1,7 @@
 """Launch over a backend in memory: order and clean-up, which is all that this module decides."""
 
 import contextlib
+import tarfile
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,13 +9,23 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from propolis.errors import BackendError, BootFailed, CommandNotFound, KernelUnsuitable, MachineLost, NameInUse
+from propolis.errors import (
+    BackendError,
+    BootFailed,
+    CommandNotFound,
+    KernelUnsuitable,
+    MachineLost,
+    NameInUse,
+    PlatformMismatch,
+    Unsupported,
+)
 from propolis.guest.features import Ability
 from propolis.hypervisor import registry
 from propolis.image import layers
 from propolis.machine import launch as module
 from propolis.machine.grouping import ungrouped
 from propolis.machine.handle import AsyncMachine, arun
+from propolis.spec import Architecture
 from propolis.state.record import MachineRecord, ProcessIdentity
 from propolis.state.store import MachineStore
 from propolis.testing.backend import MemoryBackend
@@ -90,6 +101,76 @@ async def test_a_workload_runs_to_its_end_and_nothing_is_left(place, backend):
 
     result = await with_guest(backend, serving(init=init), lambda: arun(place.image))
     assert (result.exit_code, result.stdout) == (4, b"hello")
+    assert is_clean(place, backend)
+
+
+@pytest.fixture
+def rootfs(tmp_path):
+    (tmp_path / "root" / "bin").mkdir(parents=True)
+    (tmp_path / "root" / "bin" / "init").write_bytes(b"x" * 100_000)
+    return tmp_path / "root"
+
+
+async def test_a_directory_is_a_disk_of_its_machine_and_is_not_changed(place, backend, rootfs, tmp_path):
+    before = [(path, path.stat().st_mtime_ns) for path in rootfs.rglob("*")]
+    seen = []
+
+    async def init(process):
+        disk, _ = backend.machines[-1].config.disks
+        seen.append(disk)
+        assert disk.read_only
+        assert b"x" * 4096 in disk.path.read_bytes()
+        return 3
+
+    for _ in range(2):
+        result = await with_guest(backend, serving(init=init), lambda: arun(rootfs=rootfs, command=["init"]))
+        assert result.exit_code == 3
+    assert seen[0].path != seen[1].path
+    assert seen[0].path.is_relative_to(place.machines)
+    assert [(path, path.stat().st_mtime_ns) for path in rootfs.rglob("*")] == before
+    assert not list((tmp_path / "cache").rglob("*.raw"))
+    assert is_clean(place, backend)
+
+
+async def test_a_tar_is_converted_once(place, backend, rootfs, tmp_path):
+    async def init(_process):
+        return 0
+
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
+        tar.add(rootfs, ".")
+    disks = []
+    for _ in range(2):
+        await with_guest(backend, serving(init=init), lambda: arun(None, ["init"], rootfs=tmp_path / "x.tar.gz"))
+        (disk,) = (tmp_path / "cache" / "layers").glob("*.raw")
+        disks.append((disk, disk.stat().st_mtime_ns, disk.stat().st_ino))
+    assert disks[0] == disks[1]
+    assert is_clean(place, backend)
+
+
+async def test_a_launch_that_is_cancelled_while_a_directory_is_read_leaves_nothing(place, backend, rootfs, monkeypatch):
+    begun = []
+
+    def endless(_directory, _sink, reporter):
+        begun.append(list(place.machines.rglob("rootfs.*")) + list(place.machines.rglob(".staged-*")))
+        while True:
+            time.sleep(0.01)
+            reporter.advance("read directory")
+
+    monkeypatch.setattr("propolis.image.rootfs.push_directory", endless)
+    with anyio.move_on_after(0.5) as scope:
+        await arun(None, ["init"], rootfs=rootfs)
+    assert scope.cancelled_caught
+    assert len(begun[0]) == 1
+    assert is_clean(place, backend)
+
+
+@pytest.mark.parametrize("platform", ["linux/s390x", "linux/arm64/v8"])
+async def test_a_platform_that_the_backend_does_not_run_is_refused_before_anything_is_read(place, backend, platform):
+    backend.capabilities = replace(backend.capabilities, architectures=(Architecture.X86_64,))
+    with pytest.raises(Unsupported, match=f"machines for {platform} do not run on this host, only for linux/amd64"):
+        await arun("oci:/nowhere", platform=platform)
+    with pytest.raises(PlatformMismatch, match="not for linux/amd64/v3"):
+        await arun(place.image, platform="linux/amd64/v3")
     assert is_clean(place, backend)
 
 

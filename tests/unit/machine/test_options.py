@@ -58,3 +58,14 @@ def test_an_entrypoint_may_be_a_string_a_list_or_nothing():
 
 def test_paths_become_paths():
     assert machine_spec("oci:x", kernel="/k", initrd="/i").kernel == Path("/k")
+
+
+def test_a_machine_runs_an_image_or_a_rootfs():
+    spec = machine_spec(None, rootfs=Path("a"), platform="linux/arm64")
+    assert (spec.image, spec.rootfs, spec.platform) == ("a", True, "linux/arm64")
+    assert machine_spec("a").rootfs is False
+    for image, options in (("a", {"rootfs": "b"}), (None, {})):
+        with pytest.raises(InvalidArgument, match="either an image or a rootfs"):
+            machine_spec(image, **options)
+    with pytest.raises(InvalidArgument, match="is no platform"):
+        machine_spec("a", platform="a b")

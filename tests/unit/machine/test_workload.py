@@ -32,6 +32,13 @@ def test_nothing_to_run_is_an_error_that_says_so(entrypoint):
         main_process(config(), machine_spec("x", entrypoint=entrypoint))
 
 
+def test_a_root_file_system_never_says_what_to_run():
+    with pytest.raises(InvalidArgument, match="root file system x does not say what to run") as caught:
+        main_process(config(), machine_spec(None, rootfs="x"))
+    assert caught.value.hint.endswith("propolis run --rootfs x COMMAND")
+    assert main_process(config(), machine_spec(None, ["sh"], rootfs="x")).argv == ("sh",)
+
+
 def test_env_is_merged_by_name_and_keeps_its_order():
     assert merged_env(("A=1", "B=2=3", "C="), {"B": "x", "D": "y"}) == ("A=1", "B=x", "C=", "D=y")
 

@@ -44,6 +44,12 @@ def command() -> None:
 @click.option("--label", default="", metavar="TEXT", help="The file system's label.")
 @click.option("--journal", is_flag=True, help="Give the file system a journal, if it is to be written to.")
 @click.option("--verity", "with_verity", is_flag=True, help="Put a dm-verity tree behind it, and print its root hash.")
+@click.option(
+    "--platform",
+    metavar="linux/ARCH[/VARIANT]",
+    envvar="DOCKER_DEFAULT_PLATFORM",
+    help="Which of an image's platforms. [default: linux/amd64]",
+)
 @click.option("--signature-policy", metavar="FILE", help="What says whose images may be used.")
 @progress_options
 def build_command(source: str, output: str, **given: Any) -> int:
@@ -64,6 +70,7 @@ def build_command(source: str, output: str, **given: Any) -> int:
             journal=given["journal"],
             verity=given["with_verity"],
             signature_policy=given["signature_policy"],
+            platform=given["platform"],
             reporter=progress,
         )
     finally:

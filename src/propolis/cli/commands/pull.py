@@ -19,17 +19,32 @@ _REFRESH = 0.1
 @click.command("pull")
 @click.argument("image")
 @click.option("--backend", metavar="NAME", help="Make it ready for this hypervisor backend.")
+@click.option(
+    "--platform",
+    metavar="linux/ARCH[/VARIANT]",
+    envvar="DOCKER_DEFAULT_PLATFORM",
+    help="Which of an image's platforms. [default: what this host runs]",
+)
 @click.option("--signature-policy", metavar="FILE", help="What says whose images are taken.")
 @progress_options
-def command(image: str, backend: str | None, signature_policy: str | None, progress: Mode) -> int:
+def command(image: str, backend: str | None, platform: str | None, signature_policy: str | None, progress: Mode) -> int:
     """Fetch IMAGE and make it ready to run; what is here already is not fetched again.
+
+    A platform may be one that this host does not run.
 
     Prints the image in full, with its digest. What an interrupted pull got is kept for the next one.
     """
     reporter = Progress(progress)
     try:
         with Revocable(reporter) as revocable:
-            work = partial(pull, image, backend=backend, signature_policy=signature_policy, reporter=revocable)
+            work = partial(
+                pull,
+                image,
+                backend=backend,
+                platform=platform,
+                signature_policy=signature_policy,
+                reporter=revocable,
+            )
             pulled = _watched(work, reporter)
     finally:
         reporter.close()

@@ -18,6 +18,7 @@ from propolis.cli import detach_keys, streams, terminal
 from propolis.cli.foreground import Foreground, Opened
 from propolis.cli.progress import Progress, progress_options
 from propolis.errors import DeadlineExceeded, InvalidArgument
+from propolis.image.reference import reads_standard_input
 from propolis.machine.grouping import ungrouped
 from propolis.machine.launch import launch
 from propolis.machine.mounts import parse_bind, parse_mount, parse_tmpfs
@@ -72,6 +73,13 @@ from propolis.spec import MachineSpec, Mount
 @click.option(
     "--pull", metavar="always|missing|never", default="missing", help="When to ask a registry. [default: missing]"
 )
+@click.option(
+    "--platform",
+    metavar="linux/ARCH[/VARIANT]",
+    envvar="DOCKER_DEFAULT_PLATFORM",
+    help="Which of an image's platforms. [default: what this host runs]",
+)
+@click.option("--rootfs", is_flag=True, help="IMAGE is a directory or a tar with a root file system, and no image.")
 @click.option("--signature-policy", metavar="FILE", help="What says whose images may run.")
 @click.option("--rm", is_flag=True, help="Accepted for docker's sake: machines are always removed when they end.")
 @click.option("--timing", is_flag=True, help="Tell at the end how long each step took.")
@@ -79,14 +87,18 @@ from propolis.spec import MachineSpec, Mount
 def command(image: str, command: tuple[str, ...], **given: Any) -> int:
     """Run IMAGE as a microVM, with COMMAND in place of the image's own.
 
-    IMAGE is a name in a registry ([HOST/]NAME[:TAG]), oci:DIR[:TAG], oci-archive:FILE[:TAG],
-    docker-archive:FILE[:NAME:TAG], or just the path; a digest (@sha256:...) may stand for the tag.
+    IMAGE is a name in a registry ([HOST/]NAME[:TAG]), docker-daemon:NAME[:TAG], oci:DIR[:TAG], dir:DIR,
+    oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG], or just the path; a digest (@sha256:...) may
+    stand for the tag, and - for a FILE that comes through standard input.
     """
+    _check_input(image, given)
     if given["interactive"] and given["tty"] and not given["detach"] and not terminal.is_terminal(streams.STDIN):
         raise InvalidArgument("standard input is not a terminal", hint="leave out -t, or -i")
     spec = machine_spec(
-        image,
+        None if given["rootfs"] else image,
         command,
+        rootfs=image if given["rootfs"] else None,
+        platform=given["platform"],
         env=(terminal.environment() if given["tty"] else {}) | environment(given["env"]),
         working_dir=given["workdir"],
         user=given["user"],
@@ -136,6 +148,13 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
         if given["timing"]:
             progress.show_timings()
             progress.show_boot(machine.stamps)
+
+
+def _check_input(image: str, given: dict[str, Any]) -> None:
+    if (given["interactive"] or given["tty"]) and (image == "-" if given["rootfs"] else reads_standard_input(image)):
+        raise InvalidArgument(
+            "standard input cannot be both the image's and the workload's", hint="leave out -i and -t, or name a file"
+        )
 
 
 def _mounts(given: dict[str, Any]) -> list[Mount]:

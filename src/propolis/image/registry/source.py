@@ -26,6 +26,7 @@ from propolis.image.manifest import (
     SCHEMA_1_TYPES,
     Descriptor,
     Layer,
+    Platform,
     media_type_of,
     pair_layers,
 )
@@ -35,7 +36,7 @@ from propolis.image.selection import Selected, select
 from propolis.image.source import Found
 from propolis.image.store import BlobStore
 from propolis.image.tags import TagRecords
-from propolis.spec import Architecture, PullPolicy
+from propolis.spec import PullPolicy
 
 if TYPE_CHECKING:
     from propolis.image.registry.client import RegistryClient
@@ -73,7 +74,7 @@ class RegistrySource:
         self._clients: list[RegistryClient] = []
         self._lock = threading.Lock()
 
-    def find(self, name: str, digest: str, architecture: Architecture) -> Found:
+    def find(self, name: str, digest: str, wanted: Platform) -> Found:
         """See `ImageSource.find`.
 
         Raises besides:
@@ -85,7 +86,7 @@ class RegistrySource:
         candidates = (parse_name(text),) if is_qualified(text) else self._configuration.candidates(text)
         if self._pull is not PullPolicy.ALWAYS:
             for candidate in candidates:
-                found = self._kept(candidate, architecture)
+                found = self._kept(candidate, wanted)
                 if found is not None:
                     return found
         if self._pull is PullPolicy.NEVER:
@@ -95,7 +96,7 @@ class RegistrySource:
         faults: list[ImageError] = []
         for candidate in candidates:
             try:
-                return self._fetched(candidate, architecture)
+                return self._fetched(candidate, wanted)
             except (ImageNotFound, RegistryError) as error:
                 faults.append(error)
         raise _last(faults, f"there is no file or directory {text[:60]!r} either" if not is_qualified(text) else "")
@@ -143,6 +144,12 @@ class RegistrySource:
                 self._clients = list(self._origins(self._name))
         return self._clients
 
+    def close(self) -> None:
+        """See `ImageSource.close`."""
+        with self._lock:
+            for client in self._clients:
+                client.close()
+
     @property
     def _configuration(self) -> "Configuration":
         if self._read is None:
@@ -159,7 +166,7 @@ class RegistrySource:
         for origin in self._configuration.origins(name):
             yield RegistryClient(origin, partial(find_credentials, origin.domain, origin.repository), self._patience)
 
-    def _kept(self, name: ImageName, architecture: Architecture) -> Found | None:
+    def _kept(self, name: ImageName, wanted: Platform) -> Found | None:
         """The image as it was last time; None where one of its documents is not here."""
         digest = name.digest or self._tags.digest(str(name))
         data = self._store.read(digest, MAX_DOCUMENT) if digest else None
@@ -174,18 +181,18 @@ class RegistrySource:
             read=lambda descriptor: self._store.document(descriptor, "the store", absent),
         )
         try:
-            found = self._chosen(name, top, architecture)
+            found = self._chosen(name, top, wanted)
         except _Absent:
             return None
         self._tags.touch(str(name.as_kept))
         return found
 
-    def _fetched(self, name: ImageName, architecture: Architecture) -> Found:
+    def _fetched(self, name: ImageName, wanted: Platform) -> Found:
         faults: list[ImageError] = []
         clients = self._origins(name)
         for client in clients:
             try:
-                found = self._chosen(name, self._top(client, name), architecture)
+                found = self._chosen(name, self._top(client, name), wanted)
             except PlatformMismatch:
                 raise
             except ImageError as error:  # a mirror may be behind, or broken
@@ -225,8 +232,8 @@ class RegistrySource:
 
         return self._store.document(descriptor, str(client.origin), fetch)
 
-    def _chosen(self, name: ImageName, top: _Top, architecture: Architecture) -> Found:
-        selected: Selected = select((top.descriptor,), architecture, top.read, str(name))
+    def _chosen(self, name: ImageName, top: _Top, wanted: Platform) -> Found:
+        selected: Selected = select((top.descriptor,), wanted, top.read, str(name))
         what = f"manifest {digests.short(selected.descriptor.digest)}"
         self._name = name
         return Found(

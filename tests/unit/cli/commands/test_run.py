@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from propolis.cli import main
 from propolis.cli.commands import run
 from propolis.errors import InvalidArgument
 
@@ -33,3 +34,10 @@ def test_a_time_limit_is_a_time(seconds):
 
 def test_no_time_limit_is_none():
     assert (run._timeout(None), run._timeout(0.5)) == (None, 0.5)
+
+
+@pytest.mark.parametrize("option", ["-i", "-t", "-it"])
+@pytest.mark.parametrize("image", [["-"], ["docker-archive:-"], ["oci-archive:-:v1"], ["--rootfs", "-"]])
+def test_standard_input_is_not_read_twice(option, image, capsys):
+    assert main.run(["run", option, *image, "sh"]) == 125
+    assert "cannot be both the image's and the workload's" in capsys.readouterr().err

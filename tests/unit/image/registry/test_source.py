@@ -20,6 +20,7 @@ from propolis.errors import (
 )
 from propolis.image.layers import unpack
 from propolis.image.manifest import DOCKER_INDEX, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, SCHEMA_1_TYPES
+from propolis.image.platforms import platform_of
 from propolis.image.reference import parse
 from propolis.image.registry.source import RegistrySource
 from propolis.spec import Architecture, PullPolicy
@@ -27,7 +28,7 @@ from propolis.testing.images import write_index, write_layout
 from propolis.testing.registry import Fault, FaultKind, Registry
 from propolis.testing.trees import MemorySink
 
-AMD64 = Architecture.X86_64
+AMD64 = platform_of(Architecture.X86_64)
 FILES = [[b"a", b"b"], [b"a", b"c"]]
 
 

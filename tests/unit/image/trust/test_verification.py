@@ -54,7 +54,9 @@ def digest(registry):
 @pytest.fixture
 def opened(tmp_path, registry):
     def opening(policy=None, text=None, pull=PullPolicy.MISSING):
-        return open_image(text or f"{registry.address}/app", AMD64, BlobStore(tmp_path / "blobs"), pull, policy)
+        return open_image(
+            text or f"{registry.address}/app", AMD64, BlobStore(tmp_path / "blobs"), pull, signature_policy=policy
+        )
 
     return opening
 
