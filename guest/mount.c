@@ -76,7 +76,12 @@ int builtin_mount(char *const *argv)
     if (shares_target(target, file) != 0 ||
         (memory ? mount("tmpfs", target, "tmpfs", flags, argv[4]) : shares_attach(clone, target)) != 0)
         return builtin_fault(target, errno);
-    printf("%ld\n", mount_number(target));
+    long number = mount_number(target);
+    if (number < 0) { /* nobody could take it away again */
+        umount2(target, MNT_DETACH);
+        return builtin_fault("/proc/self/fdinfo", ENOENT);
+    }
+    printf("%ld\n", number);
     return 0;
 }
 

@@ -8,6 +8,7 @@ from propolis.disk.cache import LayerCache
 from propolis.errors import BlobDamaged, DigestMismatch
 from propolis.image.files import DirectoryFiles
 from propolis.image.layout import LayoutSource
+from propolis.image.platforms import platform_of
 from propolis.image.source import Image
 from propolis.image.store import BlobStore
 from propolis.machine.conversion import layer_disks
@@ -20,11 +21,10 @@ AMD64 = Architecture.X86_64
 
 def opened(directory, store, source_class=LayoutSource):
     source = source_class(DirectoryFiles(directory), store)
-    found = source.find("", "", AMD64)
+    found = source.find("", "", platform_of(AMD64))
     return Image(
         reference="x",
         digest=found.digest,
-        architecture=AMD64,
         config=found.config,
         layers=found.layers,
         source=source,

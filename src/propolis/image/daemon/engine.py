@@ -6,13 +6,10 @@ answer and every wait has a bound.
 """
 
 import contextlib
-import errno
 import http.client
-import io
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ from urllib.parse import quote
 
 from propolis.errors import DaemonError, ImageNotFound, PropolisError
 from propolis.image.daemon.address import Address, Kind
+from propolis.image.daemon.pipe import Pipe
 from propolis.image.document import MAX_DOCUMENT
 from propolis.image.registry.words import MAX_BODY, words
 from propolis.image.spool import MAX_SPOOLED
@@ -29,7 +27,6 @@ from propolis.image.spool import MAX_SPOOLED
 _T = TypeVar("_T")
 _PIECE = 256 << 10
 _PLAIN = "/:@._-"
-_PIPE_POLL = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +186,7 @@ def _hang_up(stream: Any) -> None:
 
 def _connected(address: Address, seconds: float) -> Any:
     if address.kind is Kind.PIPE:
-        return _Pipe(Path(address.path), seconds)
+        return Pipe(Path(address.path), seconds)
     if address.kind is Kind.UNIX:
         return _unix(address.path, seconds)
     stream = socket.create_connection((address.path, address.port), seconds)
@@ -226,37 +223,3 @@ def _context(directory: Path) -> ssl.SSLContext:
             hint="DOCKER_CERT_PATH names a directory with ca.pem, cert.pem and key.pem",
         ) from error
     return context
-
-
-class _Pipe:
-    """A named pipe of Windows, or another file with two ways, as the part of a socket that HTTP uses."""
-
-    def __init__(self, path: Path, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while True:
-            try:
-                self._file = path.open("r+b", buffering=0)
-            except OSError as error:
-                # what C's library makes of ERROR_PIPE_BUSY: the server has yet to open the pipe for one more
-                if error.errno != errno.EINVAL or time.monotonic() > until:
-                    raise
-                time.sleep(_PIPE_POLL)
-            else:
-                return
-
-    def settimeout(self, _seconds: float) -> None:
-        """Not to be had; see `Engine._within`."""
-
-    def sendall(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) or 0 :]
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self._file)
-
-    def shutdown(self, _how: int) -> None:
-        """Not to be had: whoever still reads, reads on."""
-
-    def close(self) -> None:
-        """Left to the reader, which shares the file."""

@@ -12,6 +12,7 @@ from propolis.errors import SignatureRejected
 from propolis.image.digest import short
 from propolis.image.reference import Reference
 from propolis.image.source import Found
+from propolis.image.spool import STANDARD_INPUT
 from propolis.image.trust.files import read_policy
 from propolis.image.trust.identity import Match
 from propolis.image.trust.policy import MAX_POLICY, Requirement, parse_policy, scopes
@@ -48,7 +49,9 @@ def check(file: Path, reference: Reference, found: Found, source: object) -> Non
     """
     policy = parse_policy(read_policy(file, MAX_POLICY), file)
     checked = _Checked(found, source if isinstance(source, SignatureSource) else None)
-    names = scopes(reference.transport, found.name, reference.path, reference.name)
+    # what comes by standard input lies at no place
+    place = None if reference.path == STANDARD_INPUT else reference.path
+    names = scopes(reference.transport, found.name, place, reference.name)
     for requirement in policy.requirements(reference.transport, names):
         why = checked.why_not(requirement)
         if why:

@@ -1,9 +1,11 @@
 """Signed and unsigned images, from `open_image` as everything opens them."""
 
 import base64
+import contextlib
 import json
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +13,13 @@ from propolis.errors import ImageInvalid, InvalidArgument, RegistryUnreachable, 
 from propolis.image import digest as digests
 from propolis.image.manifest import OCI_INDEX, OCI_MANIFEST
 from propolis.image.opening import open_image
+from propolis.image.reference import Reference, Transport
 from propolis.image.registry import source as sources
 from propolis.image.registry.retry import Patience
+from propolis.image.source import Found
 from propolis.image.store import BlobStore
 from propolis.image.trust import signature as forms
+from propolis.image.trust.verification import check
 from propolis.spec import Architecture, PullPolicy
 from propolis.testing.images import write_layout
 from propolis.testing.registry import Fault, FaultKind, Registry
@@ -297,6 +302,18 @@ def test_images_on_this_host_are_allowed_by_place_alone(opened, policy, layout, 
     assert opened(policy({"default": [{"type": "reject"}], "transports": {"oci": allowed}}), text).digest
     with pytest.raises(SignatureRejected, match="the policy rejects it"):
         opened(policy({"default": [{"type": "reject"}], "transports": {"dir": allowed}}), text)
+
+
+def test_what_comes_by_standard_input_lies_at_no_place(opened, policy, layout, monkeypatch, tmp_path):
+    found = opened(text=f"oci:{layout}")
+    found = Found(digest=found.digest, config=found.config, layers=found.layers)
+    reference = Reference(transport=Transport.DOCKER_ARCHIVE, path=Path("-"))
+    monkeypatch.chdir(tmp_path)
+    accepted = [{"type": "insecureAcceptAnything"}]
+    for scope, is_allowed in ((str(tmp_path.resolve()), False), ("", True)):
+        file = policy({"default": [{"type": "reject"}], "transports": {"docker-archive": {scope: accepted}}})
+        with contextlib.nullcontext() if is_allowed else pytest.raises(SignatureRejected):
+            check(file, reference, found, None)
 
 
 def test_where_the_policy_is(opened, policy, monkeypatch, tmp_path):
