@@ -88,7 +88,8 @@ def test_an_interrupted_pull_ends_at_once_and_the_next_one_goes_on(tmp_path):
         assert time.monotonic() - began < 10
         registry.faults.clear()
         subprocess.run([PROPOLIS, "pull", f"{registry.address}/big"], env=environment, check=True)
-        assert registry.requests[-1].headers["range"].startswith(f"bytes={10 << 20}-")
+        begun = int(registry.requests[-1].headers["range"].removeprefix("bytes=").partition("-")[0])
+        assert 9 << 20 <= begun <= 10 << 20
     assert not list((tmp_path / "cache").rglob(".partial-*"))
     assert not list((tmp_path / "cache").rglob(".staged-*"))
 
