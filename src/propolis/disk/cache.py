@@ -15,17 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from propolis.disk import container
-from propolis.disk.below import Below
 from propolis.disk.ext4.structs import BLOCK_SIZE
 from propolis.disk.ext4.superblock import recorded_size
-from propolis.disk.ext4.writer import WRITER_VERSION, LayerWriter
 from propolis.errors import DiskDamaged, DiskError, InvalidArgument
 from propolis.host import system
 from propolis.host.files import allocated, locked, remove_lock, stage, sweep
-from propolis.host.memory import collection_paused
 from propolis.spec import DiskFormat
 from propolis.tree import TreeSink
 
+WRITER_VERSION = 3
+"""Part of every disk's name: raise it when the same entries give other bytes."""
 _DAMAGED = "damaged-"
 _KEPT_DAMAGED = 3
 _DIFF_ID = re.compile(r"[a-z0-9]+:[0-9a-f]{64,128}")
@@ -95,9 +94,15 @@ class LayerCache:
             found = _first_whole(alone, in_chain)
             if found is not None:
                 return found
-            with self._damage_put_aside(), contextlib.closing(Below(lower)) as below, stage(alone) as staged:
-                _write(staged.descriptor, diff_ids[-1], disk_format, fill, below)
-                if below.consulted:
+            from propolis.disk.layer import write_layer  # no start from cached disks needs it
+
+            def push(sink: TreeSink) -> str:
+                fill(sink)
+                return diff_ids[-1]
+
+            with self._damage_put_aside(), stage(alone) as staged:
+                written = write_layer(staged.descriptor, disk_format, f"layer {diff_ids[-1]}", push, lower)
+                if written.leans:
                     staged.target = in_chain
                 _put_aside(staged.target)
             # only now: what a killed writer leaves must be open to whoever sweeps
@@ -150,16 +155,6 @@ class LayerCache:
 
     def _path(self, identity: str, disk_format: DiskFormat) -> Path:
         return self._directory / f"{identity.replace(':', '-')}.{WRITER_VERSION}.{disk_format}"
-
-
-def _write(
-    descriptor: int, diff_id: str, disk_format: DiskFormat, fill: Callable[[TreeSink], None], below: Below
-) -> None:
-    disk = container.create(descriptor, disk_format)
-    writer = LayerWriter(disk, what=f"layer {diff_id}", lower=below)
-    with collection_paused():  # not one between the two, which would walk the whole tree
-        fill(writer)
-        writer.finish(diff_id)
 
 
 def _first_whole(alone: Path, in_chain: Path) -> Path | None:

@@ -13,6 +13,7 @@ are read in place: a hard link in place of a copy is no way out, because its oth
 import contextlib
 import hashlib
 import io
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -57,6 +58,23 @@ class StoredBlob:
     made: float
     """When it was last written to, in seconds since the epoch."""
     state: BlobState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRecord:
+    """A small file that says something of a blob or a layer, and can be made again."""
+
+    path: Path
+    digest: str
+    """Of the blob, or the layer's diff_id; empty where the record is damaged."""
+    size: int
+    """Bytes as they are taken from the host."""
+    made: float
+    """When it was last written to, in seconds since the epoch."""
+
+
+_MAX_RECORD = 16 << 20
+"""Those of signatures are the largest."""
 
 
 class BlobStore:
@@ -208,6 +226,14 @@ class BlobStore:
                     state = BlobState(found["prefix"] or "")
                     yield StoredBlob(path=path, digest=digest, size=allocated(path), made=status.st_mtime, state=state)
 
+    def records(self) -> Iterator[StoredRecord]:
+        """What is known of signatures, of engines' images and of tars. Others may add or remove at the same time."""
+        for directory in (self.signatures, self.daemons, self.tarballs):
+            for path in sorted(directory.glob("*.json")):
+                with contextlib.suppress(FileNotFoundError):
+                    size, made = allocated(path), path.stat().st_mtime
+                    yield StoredRecord(path=path, digest=_digest_in(path), size=size, made=made)
+
     def has(self, digest: str) -> bool:
         """Whether the blob is here, to be verified by whoever reads it."""
         return self.path(digest).is_file()
@@ -239,6 +265,15 @@ class BlobStore:
             return 0
         directories = [directory for directory in self._directory.iterdir() if directory.is_dir()]
         return sum(sweep(directory) + partial.sweep(directory) for directory in directories)
+
+
+def _digest_in(record: Path) -> str:
+    try:
+        with record.open("rb") as file:
+            found = json.loads(file.read(_MAX_RECORD))["digest"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return ""
+    return found if isinstance(found, str) else ""
 
 
 class KeptLayer(io.FileIO):

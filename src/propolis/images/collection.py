@@ -27,7 +27,7 @@ class Removed:
     """One file that is gone."""
 
     kind: str
-    """`blob`, `disk`, `partial` (a blob that was begun) or `damaged`."""
+    """`blob`, `disk`, `partial` (a blob that was begun), `record` (something known of one) or `damaged`."""
     name: str
     """The digest, or diff_id, of what it was."""
     size: int
@@ -152,6 +152,10 @@ def _garbage(
         mine = within is None or blob.digest in within
         if mine and (blob.state is BlobState.DAMAGED or (blob.digest not in needed and blob.made < newer)):
             yield _victim(blob)
+    for record in inventory.store.records():
+        mine = within is None or record.digest in within
+        if mine and record.digest not in needed and record.made < newer:
+            yield _Victim(path=record.path, removed=Removed(kind="record", name=record.digest, size=record.size))
     for disk in inventory.layers.disks():
         lives = disk.diff_id in leased or (disk.diff_id in needed and disk.is_current and disk.format in wanted)
         mine = within is None or disk.diff_id in within

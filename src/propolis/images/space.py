@@ -54,6 +54,7 @@ def usage() -> list[Usage]:
         _counted("layer disks", [(disk.diff_id, disk.size) for disk in disks if not disk.is_damaged], leased),
         _counted("blobs", whole, leased),
         _counted("partial blobs", partial, leased),
+        _counted("records", [(record.digest, record.size) for record in inventory.store.records()], leased),
         Usage(kind="damaged", total=len(damaged), active=0, size=sum(damaged), reclaimable=sum(damaged)),
         _machines(),
         _rest(cache),

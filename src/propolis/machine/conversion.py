@@ -9,10 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
-from propolis.disk import container
-from propolis.disk.below import Below
 from propolis.disk.cache import LayerCache
-from propolis.disk.ext4.writer import LayerWriter
 from propolis.errors import BlobDamaged
 from propolis.host.files import stage
 from propolis.image.source import Image
@@ -117,8 +114,7 @@ def own_disk(path: Path, disk_format: DiskFormat, what: str, push: Callable[[Tre
         StorageFull, DiskError: it cannot be written there.
         Whatever `push` raises. Nothing is left of a disk that was not finished.
     """
-    with contextlib.closing(Below(tuple)) as below, stage(path, durable=False) as staged:
-        writer = LayerWriter(container.create(staged.descriptor, disk_format), what=what, lower=below)
-        identity = push(writer)
-        writer.finish(identity)
-    return identity
+    from propolis.disk.layer import write_layer
+
+    with stage(path, durable=False) as staged:
+        return write_layer(staged.descriptor, disk_format, what, push).identity

@@ -22,7 +22,7 @@ def test_a_host_without_images(store):
     assert list_images() == []
     assert inspect() == []
     assert {item.kind: item.size for item in usage()} == dict.fromkeys(
-        ("images", "layer disks", "blobs", "partial blobs", "damaged", "machines", "kernels"), 0
+        ("images", "layer disks", "blobs", "partial blobs", "records", "damaged", "machines", "kernels"), 0
     )
     assert store.files() == []
     with pytest.raises(ImageNotFound, match="no image 'a'"):

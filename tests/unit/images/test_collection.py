@@ -1,4 +1,5 @@
 import contextlib
+import json
 import os
 import threading
 import time
@@ -265,3 +266,23 @@ def test_prunes_and_makers_in_a_loop(store):
     assert counts["made"] > 10 and counts["pruned"] > 10
     prune(all=True)
     assert store.files() == []
+
+
+def test_records_go_with_what_they_are_about(store):
+    digest = store.image(A, [BASE, ONE])
+    tar = digests.of(layer_tar(BASE))
+    kept = [record(store.blobs.signatures, digest), record(store.blobs.tarballs, tar)]
+    gone = [record(store.blobs.daemons, digests.of(b"no longer here")), record(store.blobs.signatures, None)]
+    assert kinds(prune()) == ["record", "record"]
+    assert [path.exists() for path in kept + gone] == [True, True, False, False]
+    assert kinds(remove(A)).count("record") == 2
+    assert store.files() == []
+
+
+def record(directory, digest):
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{len(list(directory.iterdir())):064x}.json"
+    path.write_text("[damaged" if digest is None else json.dumps({"digest": digest}))
+    hour_ago = time.time() - 3600
+    os.utime(path, (hour_ago, hour_ago))
+    return path

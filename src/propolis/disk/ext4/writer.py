@@ -20,8 +20,6 @@ from propolis.errors import ImageInvalid, InvalidArgument, LayerUnsupported
 from propolis.host.memory import collection_paused
 from propolis.tree import Entry
 
-WRITER_VERSION = 3
-"""Part of every cache key: raise it when the same entries give other bytes."""
 USUAL_MODE = 0o755
 """Of a root that the layer does not mention."""
 TREE = b"tree"
