@@ -1,4 +1,4 @@
-"""One tree becomes one disk: what is pushed goes through the ext4 writer into a container. For who makes disks alone."""
+"""One tree becomes one disk: pushed entries go through the ext4 writer into a container. For who makes disks alone."""
 
 import contextlib
 from collections.abc import Callable, Sequence
