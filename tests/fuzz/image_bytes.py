@@ -22,6 +22,7 @@ with atheris.instrument_imports(include=["propolis.image"]):
         parse_index,
         parse_manifest,
     )
+    from propolis.image.platforms import platform_of
     from propolis.image.registry.challenge import parse_challenges
     from propolis.image.registry.configuration import parse_configuration
     from propolis.image.registry.name import parse_name
@@ -35,6 +36,7 @@ from propolis.testing.trees import MemorySink
 
 OURS = (ImageError, InvalidArgument)
 _SEPARATOR = b"\0\0"
+AMD64 = platform_of(Architecture.X86_64)
 
 
 def documents(data: bytes) -> None:
@@ -45,7 +47,7 @@ def documents(data: bytes) -> None:
     _one(lambda: media_type_of(parts[0], "what"))
     _one(lambda: pair_layers(parse_manifest(parts[1], "what"), parse_config(parts[2], "what"), "what"))
     found = iter(parts[1:] * 100)
-    _one(lambda: select(parse_index(parts[0], "what"), Architecture.X86_64, lambda descriptor: next(found), "what"))
+    _one(lambda: select(parse_index(parts[0], "what"), AMD64, lambda descriptor: next(found), "what"))
 
 
 def layers(data: bytes) -> None:
