@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from propolis.cli.image_options import image_options
 from propolis.cli.progress import Progress, progress_options
 from propolis.cli.render import printable
 from propolis.disk import container, verity
@@ -44,13 +45,7 @@ def command() -> None:
 @click.option("--label", default="", metavar="TEXT", help="The file system's label.")
 @click.option("--journal", is_flag=True, help="Give the file system a journal, if it is to be written to.")
 @click.option("--verity", "with_verity", is_flag=True, help="Put a dm-verity tree behind it, and print its root hash.")
-@click.option(
-    "--platform",
-    metavar="linux/ARCH[/VARIANT]",
-    envvar="DOCKER_DEFAULT_PLATFORM",
-    help="Which of an image's platforms. [default: linux/amd64]",
-)
-@click.option("--signature-policy", metavar="FILE", help="What says whose images may be used.")
+@image_options(platform="linux/amd64")
 @progress_options
 def build_command(source: str, output: str, **given: Any) -> int:
     """Make SOURCE an ext4 disk: an image (as for `run`), a tar, or a directory with a root file system.

@@ -6,6 +6,7 @@ from functools import partial
 
 import click
 
+from propolis.cli.image_options import image_options
 from propolis.cli.progress import Mode, Progress, progress_options
 from propolis.cli.render import printable
 from propolis.image.source import Image
@@ -19,13 +20,7 @@ _REFRESH = 0.1
 @click.command("pull")
 @click.argument("image")
 @click.option("--backend", metavar="NAME", help="Make it ready for this hypervisor backend.")
-@click.option(
-    "--platform",
-    metavar="linux/ARCH[/VARIANT]",
-    envvar="DOCKER_DEFAULT_PLATFORM",
-    help="Which of an image's platforms. [default: what this host runs]",
-)
-@click.option("--signature-policy", metavar="FILE", help="What says whose images are taken.")
+@image_options()
 @progress_options
 def command(image: str, backend: str | None, platform: str | None, signature_policy: str | None, progress: Mode) -> int:
     """Fetch IMAGE and make it ready to run; what is here already is not fetched again.

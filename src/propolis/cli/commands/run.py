@@ -16,6 +16,7 @@ import click
 
 from propolis.cli import detach_keys, streams, terminal
 from propolis.cli.foreground import Foreground, Opened
+from propolis.cli.image_options import image_options
 from propolis.cli.progress import Progress, progress_options
 from propolis.errors import DeadlineExceeded, InvalidArgument
 from propolis.image.reference import reads_standard_input
@@ -73,14 +74,8 @@ from propolis.spec import MachineSpec, Mount
 @click.option(
     "--pull", metavar="always|missing|never", default="missing", help="When to ask a registry. [default: missing]"
 )
-@click.option(
-    "--platform",
-    metavar="linux/ARCH[/VARIANT]",
-    envvar="DOCKER_DEFAULT_PLATFORM",
-    help="Which of an image's platforms. [default: what this host runs]",
-)
+@image_options()
 @click.option("--rootfs", is_flag=True, help="IMAGE is a directory or a tar with a root file system, and no image.")
-@click.option("--signature-policy", metavar="FILE", help="What says whose images may run.")
 @click.option("--rm", is_flag=True, help="Accepted for docker's sake: machines are always removed when they end.")
 @click.option("--timing", is_flag=True, help="Tell at the end how long each step took.")
 @progress_options
