@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from propolis.cli import render
-from propolis.cli.progress import State, Step, View
+from propolis.cli.progress_views import State, Step, View
 from propolis.progress import UNPACK_LAYER
 
 _WINDOW = 5.0

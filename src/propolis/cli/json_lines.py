@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterable
 
-from propolis.cli.progress import Step, View
+from propolis.cli.progress_views import Step, View
 
 VERSION = 1
 _INTERVAL = 0.2
