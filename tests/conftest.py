@@ -2,11 +2,18 @@
 
 import os
 import shutil
+import signal
 
 import pytest
 
 import images
 import zoo
+
+
+def pytest_configure():
+    """A shell that begins us in the background has us ignore Ctrl-C, and so would the programs that tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
