@@ -65,10 +65,10 @@ class Windows:
                         stream.close()
             process.wait(_END_PATIENCE)
 
-    def terminal(self, *arguments, program=("-m", "propolis")):
+    def terminal(self, *arguments, program=("-m", "propolis"), **size):
         """A console of this Windows on a pseudo-terminal, with `propolis` on it; gone at the end of the context."""
         command = windows.command("python", *program)
-        return Terminal(*map(str, arguments), environment=self.environment, program=command)
+        return Terminal(*map(str, arguments), environment=self.environment, program=command, **size)
 
     def machines(self):
         """Directories of machines that are there."""

@@ -14,8 +14,9 @@ def main():
     """Start it, interrupt it each time that it has printed a line, and tell of its end."""
     times, *arguments = sys.argv[1:]
     signal.signal(signal.SIGINT, lambda *_: None)  # it is told to every program of the console, so to us
+    stdin = None if "-it" in arguments else subprocess.DEVNULL
     with subprocess.Popen(
-        [sys.executable, "-m", "propolis", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        [sys.executable, "-m", "propolis", *arguments], stdin=stdin, stdout=subprocess.PIPE
     ) as process:
         for _ in range(int(times)):
             _tell(process.stdout.readline())

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import NoReturn
 
 import click
@@ -85,16 +86,26 @@ def cli() -> None:
 def main() -> None:
     """The `propolis` command."""
     gc.disable()  # what is imported stays: looking for garbage in it takes a tenth of the time
+    prepare()
+    leave(run(sys.argv[1:]))
+
+
+def prepare() -> None:
+    """Make this process' standard streams fit to be used."""
     streams.ensure_open()
     terminal.prepare()
-    _leave(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit code and lets no traceback out."""
     present_errors(None)
+    return outcome(lambda: cli.main(arguments, prog_name="propolis", standalone_mode=False))
+
+
+def outcome(call: Callable[[], object]) -> int:
+    """The exit code that `call` returns, or that of the error it raises, which is shown."""
     try:
-        status = cli.main(arguments, prog_name="propolis", standalone_mode=False)
+        status = call()
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -128,7 +139,7 @@ def run(arguments: list[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _leave(status: int) -> NoReturn:
+def leave(status: int) -> NoReturn:
     """Exit, with a little patience for threads of a launch that was given up: a download, or the wait for a lock."""
     until = time.monotonic() + _PATIENCE
     left = [

@@ -9,7 +9,7 @@ from propolis.cli import streams
 
 if sys.platform == "win32":
     from propolis.cli.terminal_windows import (
-        DETACHABLE,
+        ENDING,
         FORWARDED,
         RESIZED,
         is_terminal,
@@ -19,7 +19,7 @@ if sys.platform == "win32":
     )
 else:
     from propolis.cli.terminal_posix import (
-        DETACHABLE,
+        ENDING,
         FORWARDED,
         RESIZED,
         is_terminal,
@@ -29,7 +29,7 @@ else:
     )
 
 __all__ = [
-    "DETACHABLE",
+    "ENDING",
     "FORWARDED",
     "RESIZED",
     "environment",

@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that a user means for the workload."""
 RESIZED = signal.SIGWINCH
-DETACHABLE = True
-"""Whether a machine can go on without the terminal it was started on."""
+ENDING = (signal.SIGTERM, signal.SIGINT)
+"""Signals that ask a process without a terminal to end."""
 
 
 def open_signal_receiver(*numbers: int) -> AbstractContextManager[AsyncIterator[int]]:

@@ -25,8 +25,8 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
 """What a user means for the workload. Ctrl-Break, which other programs can send, too, asks for its end (SIGTERM)."""
 RESIZED = 0
 """Told when the console's size has changed, of which there is no signal."""
-DETACHABLE = False
-"""Whether a machine can go on without the terminal it was started on."""
+ENDING: tuple[int, ...] = ()
+"""What asks a process without a console to end: nothing does."""
 _LOOK = 0.25
 """Seconds between two looks at the console's size."""
 _MOST_UNITS = 8192

@@ -95,12 +95,3 @@ class Host(Protocol):
         Raises:
             OSError: nobody listens there.
         """
-
-    def fork(self) -> int:
-        """Go on in two processes, the new one leading a session without a terminal; its pid here, 0 there.
-
-        To be called before there is a thread or an event loop.
-
-        Raises:
-            Unsupported: processes of this system cannot.
-        """

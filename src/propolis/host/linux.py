@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 from propolis.host.posix import connect as connect
-from propolis.host.posix import fork as fork
 from propolis.host.posix import kill as kill
 from propolis.host.posix import kill_group as kill_group
 from propolis.host.posix import listen as listen

@@ -1,4 +1,4 @@
-"""What Linux and macOS share: flock, directory fsync, process groups, named sockets, fork."""
+"""What Linux and macOS share: flock, directory fsync, process groups, named sockets."""
 
 import contextlib
 import fcntl
@@ -124,11 +124,3 @@ def _short(path: Path) -> Iterator[str]:
         link = Path(directory, "d")
         link.symlink_to(path.parent)
         yield str(link / path.name)
-
-
-def fork() -> int:
-    """See `Host.fork`."""
-    pid = os.fork()
-    if pid == 0:
-        os.setsid()
-    return pid

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from propolis.channel import ByteChannel
-from propolis.errors import Unsupported
 from propolis.host.base import Listener
 from propolis.host.win32 import _ffi
 
@@ -156,11 +155,3 @@ def connect(path: Path) -> ByteChannel:
     from propolis.host import windows_channel  # noqa: PLC0415 - few commands need it
 
     return windows_channel.connect(path)
-
-
-def fork() -> int:
-    """See `Host.fork`."""
-    raise Unsupported(
-        "a machine cannot outlive the command that started it on Windows yet",
-        hint="leave out -d, and keep the command running",
-    )

@@ -47,8 +47,8 @@ class PipeListener:
             OSError: the pipe cannot be made.
             StorageFull, DiskError: the file cannot be written.
         """
-        self._name = f"propolis-{secrets.token_hex(16)}"
-        self._pipe = self._instance(_FILE_FLAG_FIRST_PIPE_INSTANCE)
+        self._name = _unguessable()
+        self._pipe = _instance(self._name, _FILE_FLAG_FIRST_PIPE_INSTANCE, _winapi.PIPE_UNLIMITED_INSTANCES)
         self._closing = _ffi.create_event()
         self._turn = threading.Lock()
         self._is_closed = False
@@ -72,19 +72,6 @@ class PipeListener:
             _winapi.CloseHandle(self._pipe)
             _winapi.CloseHandle(self._closing)
 
-    def _instance(self, flags: int) -> int:
-        with _ffi.security_attributes(descriptor(current_user_sid(), ())) as security:
-            return _winapi.CreateNamedPipe(
-                rf"\\.\pipe\{self._name}",
-                _winapi.PIPE_ACCESS_DUPLEX | _winapi.FILE_FLAG_OVERLAPPED | flags,
-                PIPE_TYPE_BYTE | _winapi.PIPE_WAIT | PIPE_REJECT_REMOTE_CLIENTS,
-                _winapi.PIPE_UNLIMITED_INSTANCES,
-                _CHUNK,
-                _CHUNK,
-                0,
-                security,
-            )
-
     def _accept(self) -> int:
         """The pipe of the next client."""
         with self._turn:
@@ -97,7 +84,7 @@ class PipeListener:
                         raise
                     _ffi.disconnect_named_pipe(self._pipe)  # it came and went again
                     continue
-                following = self._instance(0)
+                following = _instance(self._name, 0, _winapi.PIPE_UNLIMITED_INSTANCES)
                 connected, self._pipe = self._pipe, following
                 return connected
         raise BrokenPipeError("nobody listens any more")
@@ -133,6 +120,13 @@ class PipeChannel:
             with anyio.CancelScope(shield=True):
                 await _in_thread(self._let_go)
 
+    def close(self) -> None:
+        """The same, for who has no event loop."""
+        if not self._is_closed:
+            self._is_closed = True
+            _ffi.set_event(self._closing)
+            self._let_go()
+
     def _fill(self) -> None:
         """Wait until something is held, or nothing more will come."""
         with self._reading:
@@ -163,6 +157,23 @@ class PipeChannel:
             _winapi.CloseHandle(self._closing)
 
 
+def pair() -> tuple[PipeChannel, int]:
+    """Both ends of a connection that nobody else can have: ours, and the handle that another process gets.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    name = _unguessable()
+    ours = _instance(name, _FILE_FLAG_FIRST_PIPE_INSTANCE, 1)
+    try:
+        theirs = _client(name)
+    except BaseException:
+        _winapi.CloseHandle(ours)
+        raise
+    _winapi.ConnectNamedPipe(ours, overlapped=True).GetOverlappedResult(True)  # as it is connected, this tells so
+    return PipeChannel(ours), theirs
+
+
 def connect(path: Path) -> ByteChannel:
     """Connect to the listener whose name lies in `path`.
 
@@ -173,16 +184,42 @@ def connect(path: Path) -> ByteChannel:
         name = file.read(100).decode(errors="replace")
     if not _NAME.fullmatch(name):
         raise FileNotFoundError(f"{path} names no pipe")
-    place = rf"\\.\pipe\{name}"
-    access = _winapi.GENERIC_READ | _winapi.GENERIC_WRITE
     while True:
         try:
-            flags = _winapi.FILE_FLAG_OVERLAPPED | _SECURITY_IDENTIFICATION
-            return PipeChannel(_winapi.CreateFile(place, access, 0, 0, _winapi.OPEN_EXISTING, flags, 0))
+            return PipeChannel(_client(name))
         except OSError as error:
             if error.winerror != _winapi.ERROR_PIPE_BUSY:
                 raise
-        _winapi.WaitNamedPipe(place, _BUSY_TIMEOUT)
+        _winapi.WaitNamedPipe(_place(name), _BUSY_TIMEOUT)
+
+
+def _unguessable() -> str:
+    return f"propolis-{secrets.token_hex(16)}"
+
+
+def _place(name: str) -> str:
+    return rf"\\.\pipe\{name}"
+
+
+def _instance(name: str, flags: int, most: int) -> int:
+    """A server's end, one of at most so many."""
+    with _ffi.security_attributes(descriptor(current_user_sid(), ())) as security:
+        return _winapi.CreateNamedPipe(
+            _place(name),
+            _winapi.PIPE_ACCESS_DUPLEX | _winapi.FILE_FLAG_OVERLAPPED | flags,
+            PIPE_TYPE_BYTE | _winapi.PIPE_WAIT | PIPE_REJECT_REMOTE_CLIENTS,
+            most,
+            _CHUNK,
+            _CHUNK,
+            0,
+            security,
+        )
+
+
+def _client(name: str) -> int:
+    access = _winapi.GENERIC_READ | _winapi.GENERIC_WRITE
+    flags = _winapi.FILE_FLAG_OVERLAPPED | _SECURITY_IDENTIFICATION
+    return _winapi.CreateFile(_place(name), access, 0, 0, _winapi.OPEN_EXISTING, flags, 0)
 
 
 async def _in_thread(call: Callable[[], _T]) -> _T:

@@ -4,13 +4,12 @@ The front end is a client like any other, but for two things: its connection exi
 as it has not said that it lets the machine go, its end is the machine's.
 """
 
-import socket
 from collections.abc import Callable
 
 import anyio
 
+from propolis.channel import ByteChannel
 from propolis.errors import DeadlineExceeded
-from propolis.host.sockets import channel
 from propolis.machine.broadcast import Broadcast
 from propolis.machine.grouping import ungrouped
 from propolis.machine.launch import Launched, launch
@@ -24,13 +23,13 @@ _FORSAKEN = 129
 
 
 class Owner:
-    """Owns the machine of one `spec`. `front` is this side of the front end's connection."""
+    """Owns the machine of one `spec`. `front` is our side of the front end's connection, closed by `run`."""
 
     def __init__(
         self,
         spec: MachineSpec,
         reporter: Reporter,
-        front: socket.socket,
+        front: ByteChannel,
         *,
         interactive: bool,
         let_go: Callable[[], None],
@@ -64,6 +63,9 @@ class Owner:
                 return _FORSAKEN
         except TimeoutError as error:
             raise DeadlineExceeded(f"the machine was ended: {timeout:g} s ran out") from error
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._front.aclose()
 
     async def _run(self, scope: anyio.CancelScope) -> int:
         async with anyio.create_task_group() as tasks:
@@ -84,7 +86,7 @@ class Owner:
     async def _wait_for_hangup(self, waiting: anyio.CancelScope, scope: anyio.CancelScope) -> None:
         """A front end says nothing before it is greeted: what can be read then is its end."""
         with waiting:
-            await anyio.wait_readable(self._front)
+            await self._front.receive()
             scope.cancel()
 
     async def _serve_front(self, broadcast: Broadcast, scope: anyio.CancelScope) -> None:
@@ -93,7 +95,7 @@ class Owner:
             broadcast.let_go()
 
         assert self.launched is not None
-        detached = await self.launched.control.serve(channel(self._front), let_go)
+        detached = await self.launched.control.serve(self._front, let_go)
         if not detached and not broadcast.has_ended:
             scope.cancel()
         self._parted.set()

@@ -1,5 +1,6 @@
 """Connections between processes of one user, as this system has them."""
 
+import socket
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import anyio
 import pytest
 
 from propolis.host import system
+from propolis.host.sockets import channel
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -14,9 +16,25 @@ def anyio_backend(request):
     return request.param
 
 
-@pytest.fixture
-async def both(tmp_path):
+def pair():
+    """Two ends without a name, as a front end has one and an owner the other."""
+    if sys.platform == "win32":
+        from propolis.host import windows_channel
+
+        here, there = windows_channel.pair()
+        return here, windows_channel.PipeChannel(there)
+    return tuple(map(channel, socket.socketpair()))
+
+
+@pytest.fixture(params=["named", "pair"])
+async def both(request, tmp_path):
     """The two ends of a connection."""
+    if request.param == "pair":
+        ends = pair()
+        yield ends
+        for end in ends:
+            await end.aclose()
+        return
     listener = system.listen(tmp_path / "control")
     ends = []
 

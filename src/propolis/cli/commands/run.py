@@ -118,8 +118,9 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
     spec = replace(spec, rows=rows, columns=columns)
     timeout = _timeout(given["timeout"])
     keys = detach_keys.parse(given["detach_keys"])
-    if given["detach"] or (given["tty"] and given["interactive"] and terminal.DETACHABLE):
-        from propolis.cli.owned import Wanted, run_owned
+    if given["detach"] or (given["tty"] and given["interactive"]):
+        from propolis.cli.owned import run_owned
+        from propolis.cli.owning import Wanted
 
         return run_owned(
             Wanted(

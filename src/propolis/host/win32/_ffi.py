@@ -40,6 +40,7 @@ ENABLE_PROCESSED_INPUT, ENABLE_LINE_INPUT, ENABLE_ECHO_INPUT = 0x1, 0x2, 0x4
 ENABLE_VIRTUAL_TERMINAL_INPUT = 0x200
 ENABLE_PROCESSED_OUTPUT, ENABLE_VIRTUAL_TERMINAL_PROCESSING, DISABLE_NEWLINE_AUTO_RETURN = 0x1, 0x4, 0x8
 CP_UTF8 = 65001
+CTRL_C_EVENT, CTRL_BREAK_EVENT = 0, 1
 
 _SystemTimeOfDayInformation = 3
 _INVALID_HANDLE_VALUE = ctypes.c_void_p(-1).value
@@ -172,6 +173,10 @@ _GetConsoleMode = declare(kernel32, "GetConsoleMode", _B, [_H, _PD])
 _SetConsoleMode = declare(kernel32, "SetConsoleMode", _B, [_H, _D])
 _GetConsoleOutputCP = declare(kernel32, "GetConsoleOutputCP", wintypes.UINT, [], None)
 _SetConsoleOutputCP = declare(kernel32, "SetConsoleOutputCP", _B, [wintypes.UINT])
+_FreeConsole = declare(kernel32, "FreeConsole", _B, [])
+_CtrlHandler = ctypes.WINFUNCTYPE(_B, _D)
+_SetConsoleCtrlHandler = declare(kernel32, "SetConsoleCtrlHandler", _B, [_CtrlHandler, _B])
+_kept: list[Any] = []
 _ReadConsoleW = declare(kernel32, "ReadConsoleW", _B, [_H, _P, _D, _PD, _P])
 _OpenProcessToken = declare(advapi32, "OpenProcessToken", _B, [_H, _D, ctypes.POINTER(_H)])
 _GetTokenInformation = declare(advapi32, "GetTokenInformation", _B, [_H, ctypes.c_int, _P, _D, _PD])
@@ -306,6 +311,17 @@ def console_output_code_page() -> int:
 def set_console_output_code_page(number: int) -> None:
     """SetConsoleOutputCP."""
     _SetConsoleOutputCP(number)
+
+
+def set_console_control_handler(handle: Callable[[int], bool]) -> None:
+    """SetConsoleCtrlHandler, for good; `handle` is called from a thread of its own."""
+    _kept.append(_CtrlHandler(handle))
+    _SetConsoleCtrlHandler(_kept[-1], True)
+
+
+def free_console() -> None:
+    """FreeConsole."""
+    _FreeConsole()
 
 
 def read_console(handle: int, most: int) -> bytes:
