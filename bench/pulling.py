@@ -56,8 +56,8 @@ def compare(address: str, layout: Path, directory: Path, copy: list[str], blobs:
     podman = directory / "podman"
     if shutil.which("podman"):
         places = [f"--root={podman / 'root'}", f"--runroot={podman / 'run'}", "--storage-driver=overlay"]
-        command = ["podman", *places, "pull", "-q", "--tls-verify=false", f"{address}/big"]
-        ways["podman pull, layers unpacked"] = lambda: command
+        podman_pull = ["podman", *places, "pull", "-q", "--tls-verify=false", f"{address}/big"]
+        ways["podman pull, layers unpacked"] = lambda: podman_pull
     taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, command in ways.items():
