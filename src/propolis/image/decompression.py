@@ -26,7 +26,7 @@ else:
 
 from propolis.image.compression import Compression
 
-CHUNK = 256 << 10
+CHUNK = 512 << 10
 """Bytes; fits the second-level cache."""
 _GZIP_WBITS = 31
 _MAX_WINDOW_LOG = 27

@@ -4,6 +4,7 @@ What has no place in the cache, as it may change at any time, becomes a disk of 
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -17,9 +18,10 @@ from propolis.progress import UNPACK_LAYER, Reporter, Revocable
 from propolis.spec import Disk, DiskFormat
 from propolis.tree import TreeSink
 
-_UNPACKED_AT_ONCE = 3
-_UNDER_WAY = 8
-"""Layers that are unpacked or, which takes no processor, flushed to the host's disk."""
+_UNPACKED_AT_ONCE = max(2, min(4, (os.cpu_count() or 1) // 2))
+"""Each keeps some two processors busy."""
+_UNDER_WAY = _UNPACKED_AT_ONCE + 2
+"""Layers that are unpacked or, which takes little of a processor, fetched or flushed to the host's disk."""
 
 
 def layer_disks(image: Image, cache: LayerCache, disk_format: DiskFormat, reporter: Reporter) -> Sequence[Disk]:
@@ -60,7 +62,7 @@ class _Conversions:
             is_made = True
             from propolis.image.layers import unpack
 
-            with turn, self._image.open_layer(layer) as blob:
+            with self._image.open_layer(layer) as blob, turn:
                 unpack(blob, layer, sink, self._reporter)
 
         def lower() -> Sequence[Path]:
