@@ -127,10 +127,10 @@ class GuestChannel:
                 time.sleep(_RETRY)
                 continue
             if (reason := self._objection(connection, peer)) is not None:
-                connection.close()
-                if self._told < _MOST_TOLD:
-                    self._told += 1
-                    self._tell(reason)
+                with connection:  # closed when it is told, so that who is refused finds it written
+                    if self._told < _MOST_TOLD:
+                        self._told += 1
+                        self._tell(reason)
 
     def _objection(self, connection: socket.socket, peer: uuid.UUID | None) -> str | None:
         """Why a connection is refused; None: it is the agent's, and now in use."""
