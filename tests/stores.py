@@ -3,12 +3,14 @@
 import json
 
 from propolis.disk.cache import LayerCache
+from propolis.hypervisor import registry
 from propolis.image import digest as digests
 from propolis.image.layers import unpack
 from propolis.image.manifest import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Layer
 from propolis.image.store import BlobStore
 from propolis.image.tags import TagRecords
 from propolis.spec import DiskFormat
+from propolis.testing.backend import MemoryBackend
 from propolis.testing.images import layer_tar
 
 
@@ -65,3 +67,11 @@ class Store:
         """Every file there is, but for locks."""
         found = [path for path in self.cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
         return sorted(path.relative_to(self.cache).as_posix() for path in found)
+
+
+def store_below(directory, monkeypatch):
+    """A store of the test's own, which this process uses, with machines in memory."""
+    for name in ("CACHE", "DATA", "CONFIG"):
+        monkeypatch.setenv(f"PROPOLIS_{name}", str(directory / name.lower()))
+    monkeypatch.setattr(registry, "_BUILT_IN", {"memory": MemoryBackend})
+    return Store(directory / "cache")

@@ -10,15 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from propolis.hypervisor import registry
 from propolis.images.catalog import inspect, list_images
 from propolis.images.collection import prune
 from propolis.images.loading import load
 from propolis.images.saving import save
-from propolis.testing.backend import MemoryBackend
 from propolis.testing.images import write_layout
 from propolis.testing.registry import Registry
-from stores import Store
+from stores import Store, store_below
 
 HERE = Path(__file__).resolve().parent
 BASE = {"base": os.urandom(300_000)}
@@ -36,10 +34,7 @@ sys.exit(run(sys.argv[1:]))
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    for name in ("CACHE", "DATA", "CONFIG"):
-        monkeypatch.setenv(f"PROPOLIS_{name}", str(tmp_path / name.lower()))
-    monkeypatch.setattr(registry, "_BUILT_IN", {"memory": MemoryBackend})
-    return Store(tmp_path / "cache")
+    return store_below(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -164,8 +164,11 @@ class Download(io.RawIOBase):
         with contextlib.closing(fetching.pieces(claim)) as pieces:
             try:
                 for piece in pieces:
-                    self._partial.write(claim.position, piece)
-                    if self._took(claim, len(piece)):
+                    # behind the end are another's bytes, which may have been read and verified meanwhile; the end only
+                    # ever comes nearer where that is much farther than one piece
+                    mine = memoryview(piece)[: claim.end - claim.position]
+                    self._partial.write(claim.position, mine)
+                    if self._took(claim, len(mine)):
                         return
                     if self._is_slow(fetching):
                         self._add_lane()
@@ -180,8 +183,7 @@ class Download(io.RawIOBase):
         """So many bytes more are there; returns whether nobody wants them any more."""
         with self._changed:
             start = claim.position
-            # what lies behind the end is another's meanwhile, and the same bytes
-            claim.position = min(start + count, claim.end)
+            claim.position += count
             self._here.add(start, claim.position)
             if claim.position >= self._wanted:
                 self._changed.notify_all()

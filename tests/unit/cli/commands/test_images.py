@@ -9,21 +9,16 @@ import pytest
 
 from propolis.cli.main import run
 from propolis.cli.table import age_text, created_text, size_text
-from propolis.hypervisor import registry
 from propolis.images.reach import follow
 from propolis.state.leases import Lease
-from propolis.testing.backend import MemoryBackend
-from stores import Store
+from stores import store_below
 
 A = "docker.io/library/a:1"
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    for name in ("CACHE", "DATA", "CONFIG"):
-        monkeypatch.setenv(f"PROPOLIS_{name}", str(tmp_path / name.lower()))
-    monkeypatch.setattr(registry, "_BUILT_IN", {"memory": MemoryBackend})
-    return Store(tmp_path / "cache")
+    return store_below(tmp_path, monkeypatch)
 
 
 @pytest.fixture

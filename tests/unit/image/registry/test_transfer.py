@@ -16,6 +16,8 @@ from propolis.errors import (
     StorageFull,
 )
 from propolis.image.manifest import OCI_LAYER, Layer
+from propolis.image.partial import PartialBlob
+from propolis.image.ranges import Ranges
 from propolis.image.registry import transfer
 from propolis.image.registry.client import RegistryClient
 from propolis.image.registry.configuration import Origin
@@ -178,6 +180,24 @@ def test_what_takes_long_comes_in_several_ranges_at_once(registry, slow_download
     asked = [text for text in ranges(registry) if text]
     assert len(asked) >= 3
     assert store.path(DIGEST).read_bytes() == DATA
+
+
+def test_nobody_writes_where_another_fetches(registry, slow_download, store, monkeypatch):
+    written = Ranges()
+    write = PartialBlob.write
+
+    def watched(self, position, data):
+        assert not any(start < position + len(data) and position < end for start, end in written), "twice"
+        written.add(position, position + len(data))
+        time.sleep(0.01)
+        write(self, position, data)
+
+    monkeypatch.setattr(PartialBlob, "write", watched)
+    monkeypatch.setattr(transfer, "_LEAST", 300_000)  # more than a piece, as it really is
+    with slow_download() as blob:
+        assert read(blob) == DATA
+    assert len([text for text in ranges(registry) if text]) >= 1
+    assert list(written) == [(0, len(DATA))]
 
 
 def test_a_range_that_fails_is_fetched_by_another(registry, slow_download, slept):
