@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -195,7 +196,10 @@ def test_what_was_started_under_nohup_survives_a_hangup(busybox_image):
         assert process.wait(30) == 0
 
 
-def test_progress_is_drawn_for_a_person_and_wiped(busybox_image):
+def test_progress_is_drawn_for_a_person_and_wiped(busybox_image, tmp_path):
+    slow = tmp_path / "qemu-system-x86_64"  # nothing is drawn of a boot that is over before anybody could read it
+    slow.write_text(f'#!/bin/sh\nsleep 1\nexec {shutil.which(slow.name)} "$@"\n')
+    slow.chmod(0o755)
     reading, writing = pty.openpty()
     try:
         done = subprocess.run(
@@ -203,6 +207,7 @@ def test_progress_is_drawn_for_a_person_and_wiped(busybox_image):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=writing,
+            env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
             check=False,
         )
         said = b""
