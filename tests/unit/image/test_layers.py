@@ -8,7 +8,7 @@ import pytest
 from propolis.errors import DigestMismatch, ImageError, ImageInvalid, PropolisError
 from propolis.image import layers
 from propolis.image.compression import Compression
-from propolis.image.layers import clean, unpack
+from propolis.image.layers import unpack
 from propolis.testing.images import Directory, File, Hardlink, Symlink, describe_layer, layer_tar
 from propolis.testing.trees import MemorySink
 from propolis.tree import Kind
@@ -126,22 +126,6 @@ def test_names_are_bytes():
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as tar:
         tar.addfile(tarfile.TarInfo("caf\udce9"))
     assert unpacked(buffer.getvalue()).entries[0].path == b"caf\xe9"
-
-
-@pytest.mark.parametrize(
-    ("name", "path"),
-    [
-        (b"a/b", b"a/b"),
-        (b"/a//b/", b"a/b"),
-        (b"./a/./b", b"a/b"),
-        (b"a/../b", b"b"),
-        (b"/", b""),
-        (b"", b""),
-        (b"a/.b", b"a/.b"),
-    ],
-)
-def test_names_are_cleaned(name, path):
-    assert clean(name) == path
 
 
 @pytest.mark.parametrize("compression", Compression)
