@@ -13,68 +13,22 @@ are read in place: a hard link in place of a copy is no way out, because its oth
 import contextlib
 import hashlib
 import io
-import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 
 from propolis.errors import BlobDamaged, DigestMismatch, DiskError, ImageInvalid
 from propolis.host import system
-from propolis.host.files import allocated, stage, storage_errors, sweep
+from propolis.host.files import stage, storage_errors, sweep
 from propolis.image import digest as digests
 from propolis.image import partial
 from propolis.image.document import MAX_DOCUMENT
 from propolis.image.manifest import Descriptor, Layer
 from propolis.image.partial import PartialBlob
+from propolis.image.stored import BlobState, StoredBlob, StoredRecord, stored_blobs, stored_records
 
 _KEPT_DAMAGED = 3
-
-
-class BlobState(StrEnum):
-    """What there is of a blob, as its file's name begins."""
-
-    WHOLE = ""
-    PARTIAL = partial.PREFIX
-    DAMAGED = "damaged-"
-
-
-_NAME = re.compile(
-    rf"(?P<prefix>{re.escape(BlobState.PARTIAL)}|{BlobState.DAMAGED})?(?P<value>[0-9a-f]{{64,128}})(-[0-9a-f]{{12}})?"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredBlob:
-    """One file of the store."""
-
-    path: Path
-    digest: str
-    size: int
-    """Bytes as they are taken from the host."""
-    made: float
-    """When it was last written to, in seconds since the epoch."""
-    state: BlobState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredRecord:
-    """A small file that says something of a blob or a layer, and can be made again."""
-
-    path: Path
-    digest: str
-    """Of the blob, or the layer's diff_id; empty where the record is damaged."""
-    size: int
-    """Bytes as they are taken from the host."""
-    made: float
-    """When it was last written to, in seconds since the epoch."""
-
-
-_MAX_RECORD = 16 << 20
-"""Those of signatures are the largest."""
 
 
 class BlobStore:
@@ -216,23 +170,11 @@ class BlobStore:
 
     def blobs(self) -> Iterator[StoredBlob]:
         """What there is, also damaged and begun ones. Others may be adding to it, or removing, at the same time."""
-        for algorithm in digests.ALGORITHMS:
-            for path in sorted((self._directory / algorithm).glob("*")):
-                found = _NAME.fullmatch(path.name)
-                if found is None or not digests.is_digest(digest := f"{algorithm}:{found['value']}"):
-                    continue
-                with contextlib.suppress(FileNotFoundError):
-                    status = path.stat()
-                    state = BlobState(found["prefix"] or "")
-                    yield StoredBlob(path=path, digest=digest, size=allocated(path), made=status.st_mtime, state=state)
+        return stored_blobs(self._directory)
 
     def records(self) -> Iterator[StoredRecord]:
         """What is known of signatures, of engines' images and of tars. Others may add or remove at the same time."""
-        for directory in (self.signatures, self.daemons, self.tarballs):
-            for path in sorted(directory.glob("*.json")):
-                with contextlib.suppress(FileNotFoundError):
-                    size, made = allocated(path), path.stat().st_mtime
-                    yield StoredRecord(path=path, digest=_digest_in(path), size=size, made=made)
+        return stored_records(self.signatures, self.daemons, self.tarballs)
 
     def has(self, digest: str) -> bool:
         """Whether the blob is here, to be verified by whoever reads it."""
@@ -265,15 +207,6 @@ class BlobStore:
             return 0
         directories = [directory for directory in self._directory.iterdir() if directory.is_dir()]
         return sum(sweep(directory) + partial.sweep(directory) for directory in directories)
-
-
-def _digest_in(record: Path) -> str:
-    try:
-        with record.open("rb") as file:
-            found = json.loads(file.read(_MAX_RECORD))["digest"]
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        return ""
-    return found if isinstance(found, str) else ""
 
 
 class KeptLayer(io.FileIO):

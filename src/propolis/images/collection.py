@@ -15,7 +15,7 @@ from propolis.host.directories import cache_directory
 from propolis.host.files import retire
 from propolis.hypervisor import registry
 from propolis.image import partial
-from propolis.image.store import BlobState, StoredBlob
+from propolis.image.stored import BlobState, StoredBlob
 from propolis.image.tags import TagRecord
 from propolis.images.inventory import Inventory, Match
 from propolis.spec import DiskFormat

@@ -12,7 +12,8 @@ from propolis.disk.cache import CachedDisk, LayerCache
 from propolis.errors import DiskError, ImageNotFound, InvalidArgument
 from propolis.image import digest as digests
 from propolis.image.registry.name import ImageName, is_qualified, parse_name
-from propolis.image.store import BlobState, BlobStore
+from propolis.image.store import BlobStore
+from propolis.image.stored import BlobState
 from propolis.image.tags import TagRecord, TagRecords
 from propolis.images.reach import Reach, follow
 from propolis.state.leases import Held, collecting, held

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from propolis.host.directories import cache_directory, data_directory
 from propolis.host.files import allocated
-from propolis.image.store import BlobState
+from propolis.image.stored import BlobState
 from propolis.images.inventory import Inventory
 from propolis.state.store import MachineStore
 
