@@ -23,6 +23,11 @@ class Availability:
     accelerated: bool = False
     """Guest code runs on the processor itself, not in software emulation."""
 
+    @classmethod
+    def unusable(cls, reason: str, remedy: str = "") -> "Availability":
+        """It cannot, and why."""
+        return cls(usable=False, reason=reason, remedy=remedy)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:

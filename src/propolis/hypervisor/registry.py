@@ -77,7 +77,7 @@ def choose(name: str | None = None) -> tuple[Backend, Availability]:
             backend = create(candidate)
         except BackendUnavailable as error:
             # a broken package that nobody asked for does not stand in the way of the others
-            failures.append((candidate, Availability(usable=False, reason=str(error), remedy=error.hint)))
+            failures.append((candidate, Availability.unusable(str(error), error.hint)))
             continue
         availability = backend.availability()
         if availability.usable:

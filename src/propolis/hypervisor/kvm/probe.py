@@ -24,11 +24,17 @@ def probe(cache: Path, device: str = "/dev/kvm") -> Availability:
     try:
         descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return unusable(f"{device} does not exist", "enable virtualization in the firmware, or nested virtualization")
+        return Availability.unusable(
+            f"{device} does not exist", "enable virtualization in the firmware, or nested virtualization"
+        )
     except PermissionError:
-        return unusable(f"no permission to open {device}", "join the group that owns it: sudo usermod -aG kvm $USER")
+        return Availability.unusable(
+            f"no permission to open {device}", "join the group that owns it: sudo usermod -aG kvm $USER"
+        )
     except OSError as error:
-        return unusable(f"{device} cannot be opened: {error.strerror}", "load the kvm_intel or kvm_amd module")
+        return Availability.unusable(
+            f"{device} cannot be opened: {error.strerror}", "load the kvm_intel or kvm_amd module"
+        )
     try:
         remembered = cache / f"kvm-{system.boot_id()}.json"
         try:
@@ -42,8 +48,3 @@ def probe(cache: Path, device: str = "/dev/kvm") -> Availability:
             return verdict
     finally:
         os.close(descriptor)
-
-
-def unusable(reason: str, remedy: str = "") -> Availability:
-    """The verdict that it does not."""
-    return Availability(usable=False, reason=reason, remedy=remedy)

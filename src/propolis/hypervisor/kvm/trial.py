@@ -19,7 +19,6 @@ from struct import pack_into, unpack_from
 
 from propolis.hypervisor.base import Availability
 from propolis.hypervisor.kvm import _ffi
-from propolis.hypervisor.kvm.probe import unusable
 
 _LOOPS = 100_000
 _SLOWEST_LOOP = 0.01
@@ -47,17 +46,17 @@ _INCOMPLETE = "this host's virtualization is incomplete (a nested one?); ask its
 def run_guest_code(kvm: int) -> Availability:
     """Run it on the open /dev/kvm `kvm`."""
     if platform.machine() != "x86_64":
-        return unusable(f"the probe knows no guest code for {platform.machine()} yet")
+        return Availability.unusable(f"the probe knows no guest code for {platform.machine()} yet")
     try:
         return _run_on_x86_64(kvm)
     except OSError as error:
-        return unusable(f"a KVM call failed: {error.strerror}", "check the kernel log of this host")
+        return Availability.unusable(f"a KVM call failed: {error.strerror}", "check the kernel log of this host")
 
 
 def _run_on_x86_64(kvm: int) -> Availability:
     version = fcntl.ioctl(kvm, _ffi.KVM_GET_API_VERSION)
     if version != _ffi.KVM_API_VERSION:
-        return unusable(f"KVM speaks API version {version}, not {_ffi.KVM_API_VERSION}")
+        return Availability.unusable(f"KVM speaks API version {version}, not {_ffi.KVM_API_VERSION}")
     descriptors: list[int] = []
     memory = mmap.mmap(-1, _MEMORY)
     try:
@@ -114,13 +113,13 @@ def _enter_long_mode(vcpu: int, memory: mmap.mmap) -> None:
 def _judge(exit_reason: int, seconds: float) -> Availability:
     if exit_reason != _ffi.KVM_EXIT_HLT:
         name = _ffi.EXIT_NAMES.get(exit_reason, f"exit {exit_reason}")
-        return unusable(
+        return Availability.unusable(
             f"/dev/kvm opens, but plain guest code ends in {name}",
             _INCOMPLETE,
         )
     if seconds > _SLOWEST_LOOP:
         took = f"{_LOOPS} turns of a loop took {seconds * 1000:.0f} ms"
-        return unusable(
+        return Availability.unusable(
             f"KVM emulates guest code instead of running it ({took})",
             _INCOMPLETE,
         )

@@ -45,11 +45,11 @@ class QemuBackend:
     def availability(self) -> Availability:
         """See `Backend.availability`."""
         if sys.platform == "win32":
-            return Availability(usable=False, reason="the QEMU backend does not guard its child on Windows yet")
+            return Availability.unusable("the QEMU backend does not guard its child on Windows yet")
         try:
             program = probe.binary(Architecture.X86_64)
         except BackendUnavailable as error:
-            return Availability(usable=False, reason=str(error), remedy=error.hint)
+            return Availability.unusable(str(error), error.hint)
         hardware = probe.hardware()
         how = "with KVM" if hardware.usable else "in software emulation"
         return Availability(

@@ -44,7 +44,7 @@ def hardware() -> Availability:
     """Whether this host's hypervisor really runs guest code, and why not."""
     if sys.platform == "linux":
         return probe(cache_directory() / "probe")
-    return Availability(usable=False, reason=f"no accelerator is probed on {sys.platform} yet")
+    return Availability.unusable(f"no accelerator is probed on {sys.platform} yet")
 
 
 def accelerator() -> Accelerator:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from propolis.hypervisor.base import Availability
 from propolis.hypervisor.kvm import _ffi, probe, trial
 
 
@@ -38,7 +39,7 @@ def test_a_remembered_verdict_is_used_only_for_this_boot(monkeypatch, tmp_path):
     device = tmp_path / "device"
     device.touch()
     ran = []
-    monkeypatch.setattr(trial, "run_guest_code", lambda _kvm: ran.append(1) or probe.unusable("tried"))
+    monkeypatch.setattr(trial, "run_guest_code", lambda _kvm: ran.append(1) or Availability.unusable("tried"))
     monkeypatch.setattr(probe.system, "boot_id", lambda: "first")
     assert [probe.probe(tmp_path, device).reason, probe.probe(tmp_path, device).reason, len(ran)] == [
         "tried",
