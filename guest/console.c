@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "mounts.h"
+#include "settle.h"
 
 static int console_fd = -1;
 
@@ -74,7 +74,7 @@ void die_errno(const char *format, ...)
 
 void power_off(void)
 {
-    mounts_settle();
+    settle();
     reboot(RB_POWER_OFF);
     for (;;)
         pause();

@@ -10,14 +10,11 @@
 #include <unistd.h>
 
 #include "console.h"
+#include "settle.h"
 
 /* Layer directories have short names and are given relative to here, because mount options must fit one page. */
 #define LAYERS "/l"
 #define ROOT "/run/root"
-
-/* The initramfs, kept to reach the writable disk once more at the end; -1 while the root has not changed. */
-static int initramfs_fd = -1;
-static bool writable_mounted;
 
 static void make_directory(const char *path, mode_t mode)
 {
@@ -56,7 +53,7 @@ void mounts_disks(char *const *layers, int count, const char *writable)
     }
     if (mount(writable, MOUNTS_MACHINE, "ext4", MS_NOATIME, NULL) != 0)
         die_errno("cannot mount the writable disk (%s)", writable);
-    writable_mounted = true;
+    settle_disk(MOUNTS_MACHINE);
 }
 
 /* Stacks everything at ROOT.
@@ -139,19 +136,9 @@ void mounts_root(int count)
         mount_overlay(count);
     else if (mount(MOUNTS_MACHINE "/upper", ROOT, NULL, MS_BIND, NULL) != 0)
         die_errno("cannot mount the writable disk's upper directory");
-    initramfs_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (initramfs_fd < 0 || chdir(ROOT) != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0 || chdir("/") != 0)
+    int initramfs = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    settle_beneath(initramfs); /* before the move, as what fails from here on has to find the disk, too */
+    if (initramfs < 0 || chdir(ROOT) != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0 || chdir("/") != 0)
         die_errno("cannot make the image the root");
     mount_kernel_filesystems();
-}
-
-void mounts_settle(void)
-{
-    if (!writable_mounted)
-        return;
-    sync();
-    if (initramfs_fd >= 0 && (fchdir(initramfs_fd) != 0 || chroot(".") != 0))
-        return;
-    /* The superblock, not only this mount: below the overlay nobody writes any more either. */
-    mount(NULL, MOUNTS_MACHINE, NULL, MS_REMOUNT | MS_RDONLY, NULL);
 }

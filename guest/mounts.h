@@ -11,9 +11,6 @@ void mounts_disks(char *const *layers, int count, const char *writable);
 /* Stacks the layers below the writable disk and makes the result the root directory. */
 void mounts_root(int count);
 
-/* Syncs and makes the writable disk read-only, so that it is left clean. Harmless before it is mounted. */
-void mounts_settle(void);
-
 /* Where the writable disk is mounted until mounts_root. */
 #define MOUNTS_MACHINE "/run/machine"
 

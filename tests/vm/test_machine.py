@@ -1,6 +1,7 @@
 """The Python interface against a running machine."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -55,6 +56,22 @@ def test_an_exec_past_its_time_is_killed(machine):
         if "sleep 1234" not in machine.exec(["ps", "-o", "args"]).text:
             return
     raise AssertionError("it still runs")
+
+
+@pytest.mark.skipif(shutil.which("e2fsck") is None, reason="e2fsprogs is not installed")
+def test_a_stopped_machine_leaves_its_disk_clean(busybox_image, data_directory, tmp_path):
+    kept = tmp_path / "machine.raw"
+    with propolis.Machine.start(busybox_image, ["sleep", "3600"]) as machine:
+        kept.hardlink_to(data_directory / "machines" / machine.id / "machine.raw")
+        assert machine.exec(["sh", "-c", "echo written > /root/file"]).exit_code == 0
+        assert "Filesystem state:         not clean" in _superblock(kept)
+    assert "Filesystem state:         clean" in _superblock(kept)
+    checked = subprocess.run(["e2fsck", "-fn", kept], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+def _superblock(disk):
+    return subprocess.run(["dumpe2fs", "-h", disk], capture_output=True, text=True, check=True).stdout
 
 
 def test_a_terminal_is_a_terminal(machine):
