@@ -7,10 +7,14 @@ import anyio
 
 from propolis.agent.process import ExitStatus, GuestProcess, OutputStream
 from propolis.errors import MachineError
+from propolis.machine.result import Result
 
 Read = Callable[[], Awaitable[bytes]]
 """The next bytes of input; `b""` at its end."""
 Write = Callable[[bytes], Awaitable[None]]
+
+MOST_OUTPUT = 256 << 20
+"""Bytes of output, both streams together, that are collected in memory."""
 
 
 async def attach(process: GuestProcess, stdin: Read | None, stdout: Write, stderr: Write) -> ExitStatus:
@@ -34,6 +38,18 @@ async def attach(process: GuestProcess, stdin: Read | None, stdout: Write, stder
         process.abandon()
         raise
     return status
+
+
+async def collect(process: GuestProcess, data: bytes | None) -> Result:
+    """Give the process `data` to read and keep what it prints, until it has ended.
+
+    Raises:
+        MachineLost: the machine went away meanwhile.
+        MachineError: it printed more than MOST_OUTPUT.
+    """
+    kept = Collected(MOST_OUTPUT)
+    status = await attach(process, from_bytes(data or b""), kept.take_stdout, kept.take_stderr)
+    return Result(exit_code=status.shell_code, stdout=bytes(kept.stdout), stderr=bytes(kept.stderr))
 
 
 class Collected:

@@ -20,7 +20,7 @@ from propolis.agent.signals import Signal
 from propolis.agent.statistics import Statistics
 from propolis.agent.wire import SignalScope
 from propolis.errors import DeadlineExceeded, InvalidArgument, MachineLost
-from propolis.machine.attach import Collected, attach, from_bytes
+from propolis.machine.attach import collect
 from propolis.machine.broadcast import Broadcast
 from propolis.machine.copying import copy_in, copy_out
 from propolis.machine.grouping import ungrouped
@@ -33,8 +33,6 @@ from propolis.machine.workload import exec_process
 from propolis.progress import Reporter, Silent
 from propolis.spec import Mount
 
-MOST_OUTPUT = 256 << 20
-"""Bytes of output, both streams together, that are collected in memory."""
 _MOST_STATISTICS = 4 << 20
 STOP_TIMEOUT = 10.0
 """Seconds that processes are given to end after SIGTERM, as with docker."""
@@ -66,7 +64,7 @@ async def arun(
     spec = machine_spec(image, command, **options)
     with ungrouped(), _deadline(timeout, "the machine was ended"):
         async with launch(spec, reporter or Silent()) as launched:
-            return await _collect(await launched.agent.start(input=input is not None), input)
+            return await collect(await launched.agent.start(input=input is not None), input)
 
 
 class AsyncMachine:
@@ -161,7 +159,7 @@ class AsyncMachine:
         """
         process = exec_process(self._launched.process, argv, **options)
         with self._launched.told(), ungrouped(), _deadline(timeout, f"{argv[0]} was killed"):
-            return await _collect(await self._launched.agent.exec(process, input=bool(input)), input)
+            return await collect(await self._launched.agent.exec(process, input=bool(input)), input)
 
     async def open(self, argv: Sequence[str], **options: Unpack[ExecOptions]) -> GuestProcess:
         """Start one more process in the machine, to be talked to: take both its outputs, or close them.
@@ -293,12 +291,6 @@ class AsyncMachine:
         # that the machine was lost is told to whoever asks something of it
         with contextlib.suppress(MachineLost), ungrouped():
             await self._broadcast.run()
-
-
-async def _collect(process: GuestProcess, data: bytes | None) -> Result:
-    collected = Collected(MOST_OUTPUT)
-    status = await attach(process, from_bytes(data or b""), collected.take_stdout, collected.take_stderr)
-    return Result(exit_code=status.shell_code, stdout=bytes(collected.stdout), stderr=bytes(collected.stderr))
 
 
 @contextlib.contextmanager

@@ -6,18 +6,18 @@ It decides order and clean-up, nothing else: each step is one call into the room
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
 from propolis.disk.cache import LayerCache
 from propolis.disk.writable import make_writable
-from propolis.errors import BackendError, BootFailed, DeadlineExceeded, MachineError, MachineLost, Unsupported
+from propolis.errors import BackendError, MachineError, Unsupported
 from propolis.guest import cmdline, features
 from propolis.guest.initramfs import boot_files
 from propolis.guest.kernel import find_kernel, given_kernel
@@ -33,10 +33,12 @@ from propolis.image.source import Image
 from propolis.image.store import BlobStore
 from propolis.images.opening import open_held
 from propolis.machine.conversion import layer_disks, own_disk
+from propolis.machine.last_words import greeted, told
 from propolis.machine.mounts import check_sources, prepare
 from propolis.machine.pulling import platform_for
+from propolis.machine.threads import finished, in_thread
 from propolis.machine.workload import main_process
-from propolis.progress import Reporter, Revocable, Revoked
+from propolis.progress import Reporter, Revocable
 from propolis.spec import Architecture, BootPlan, Disk, DiskFormat, InitConfig, MachineSpec, Mount, Process, VMConfig
 from propolis.state.leases import Lease
 from propolis.state.record import MachineRecord, ProcessIdentity
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
     from propolis.agent.session import Hello
     from propolis.machine.control import Control
 
-_T = TypeVar("_T")
 _INIT_FILE = ".propolis_init.json"
 _SHORT_ID = 12
 _SEED_BYTES = 64
@@ -70,15 +71,9 @@ class Launched:
     hello: "Hello"
     control: "Control"
 
-    @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
+    def told(self) -> contextlib.AbstractContextManager[None]:
         """What the guest printed last belongs to the error that tells of its loss."""
-        try:
-            yield
-        except MachineLost as error:
-            error.console = error.console or self.handle.console()
-            error.hint = error.hint or _last_words(self.handle)
-            raise
+        return told(self.handle)
 
     async def shut_down(self, grace: float) -> None:
         """End all processes, give them `grace` seconds for it, and power off. Idempotent."""
@@ -95,14 +90,14 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
         PropolisError: any room's; see there. A guest that dies or is silent raises BootFailed.
     """
     check_sources(spec.mounts)
-    backend, availability = await _in_thread(registry.choose, spec.backend)
+    backend, availability = await in_thread(registry.choose, spec.backend)
     store = MachineStore(data_directory())
     record = _record(spec, store)
     async with contextlib.AsyncExitStack() as clean_up:
         lease = Lease(cache_directory(), record.name)
         clean_up.callback(lease.release)
         with Revocable(reporter) as revocable:
-            prepared = await _in_thread(_prepare, spec, backend, revocable, lease)
+            prepared = await in_thread(_prepare, spec, backend, revocable, lease)
         process = main_process(prepared.config, spec)
         if not availability.accelerated:
             _announce(reporter, availability.reason)
@@ -113,7 +108,7 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
         await anyio.to_thread.run_sync(_make_directory, record)
         if prepared.directory is not None:
             disk = record.directory / f"rootfs.{backend.capabilities.disk_formats[0]}"
-            prepared.disks = [await _finished(reporter, partial(_directory_disk, prepared.directory, disk))]
+            prepared.disks = [await finished(reporter, partial(_directory_disk, prepared.directory, disk))]
         config = await anyio.to_thread.run_sync(_assemble, spec, record, process, backend, prepared)
         reporter.begin("boot")
         handle = await backend.start(config)
@@ -124,7 +119,7 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
         from propolis.machine.control import Control
 
         agent = await clean_up.enter_async_context(AgentClient(await handle.agent()))
-        hello = await _hello(agent, handle, spec.boot_timeout)
+        hello = await greeted(agent, handle, spec.boot_timeout)
         reporter.end("boot")
         control = Control(record, process, handle, agent, hello, partial(_shut_down, handle, agent))
         await clean_up.enter_async_context(control)
@@ -277,29 +272,6 @@ def _assemble(
     )
 
 
-async def _hello(agent: "AgentClient", handle: VMHandle, seconds: float) -> "Hello":
-    try:
-        return await agent.hello(seconds)
-    except DeadlineExceeded as error:
-        raise BootFailed(
-            f"the guest did not answer within {seconds:g} s",
-            hint="a loaded host may need a longer --boot-timeout; " + _last_words(handle),
-            console=handle.console(),
-        ) from error
-    except MachineLost as error:
-        with anyio.move_on_after(_POWER_OFF_TIMEOUT):  # its last words may still be on their way
-            await handle.wait()
-        raise BootFailed(
-            "the guest ended before it was ready", hint=_last_words(handle), console=handle.console()
-        ) from error
-
-
-def _last_words(handle: VMHandle) -> str:
-    lines = [line.strip() for line in handle.console().splitlines() if line.strip()]
-    told = [line for line in lines if "propolis-init:" in line or "panic" in line.lower()] or lines
-    return f"its console ends with: {told[-1][:200]}" if told else "its console is empty"
-
-
 def _announce(reporter: Reporter, reason: str) -> None:
     """Say once per process that guest code is emulated, and why."""
     if reason in _announced:
@@ -313,26 +285,3 @@ def _step(reporter: Reporter, name: str) -> Iterator[None]:
     reporter.begin(name)
     yield
     reporter.end(name)
-
-
-async def _finished(reporter: Reporter, call: Callable[[Reporter], _T]) -> _T:
-    """Run work in a thread that makes what is not cached: cancelled, it is told to end, and waited for."""
-    revocable = Revocable(reporter)
-
-    async def revoke_if_cancelled() -> None:
-        with revocable:
-            await anyio.sleep_forever()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(revoke_if_cancelled)
-        try:
-            result = await anyio.to_thread.run_sync(call, revocable)
-        except Revoked:
-            await anyio.sleep_forever()  # until this task hears of the cancellation, too
-        tasks.cancel_scope.cancel()
-    return result
-
-
-async def _in_thread(call: Callable[..., _T], *arguments: object) -> _T:
-    """Run byte work in a thread. Cancelled, it is left to end by itself: what it makes goes to the cache or nowhere."""
-    return await anyio.to_thread.run_sync(partial(call, *arguments), abandon_on_cancel=True)
