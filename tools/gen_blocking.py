@@ -1,7 +1,8 @@
-"""Derive `propolis/machine/blocking.py` from `handle.py` and `agent/`: the same names and signatures, without `await`.
+"""Derive `propolis/machine/blocking/` from `handle.py` and `agent/`: the same names and signatures, without `await`.
 
 Usage: gen_blocking.py [--check]. Every public coroutine of AsyncMachine becomes a method that runs it in the portal;
 properties are read there too. `arun` and `start` are hand-written in the template, as they begin and end the portal.
+What is derived from nothing is no template: `portal.py` and `__init__.py` there are written by hand.
 """
 
 import ast
@@ -15,97 +16,20 @@ AGENT = ROOT / "src" / "propolis" / "agent"
 BY_HAND = ("start", "watch", "answered")
 WRAPPED = ("Files", "Connection", "GuestProcess")
 """What a machine gives out that has a twin of its own."""
-TARGET = ROOT / "src" / "propolis" / "machine" / "blocking.py"
+TARGET = ROOT / "src" / "propolis" / "machine" / "blocking"
 
-TEMPLATE = '''"""A running machine without async: derived from `handle` by tools/gen_blocking.py; do not edit.
+FILES = '''"""Files without async: derived from `agent.files` by tools/gen_blocking.py; do not edit."""
 
-Each call runs its coroutine in an event loop in a thread of its own, shared by all machines of the process.
-"""
-
-import atexit
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from collections.abc import AsyncIterator, Iterator
 
-import anyio
-from anyio.from_thread import BlockingPortal, BlockingPortalProvider
-
-from propolis.agent import connection, files, process
+from propolis.agent import files
 from propolis.agent.files import FileEvent, FileStatus, GuestPath
-from propolis.agent.process import ExitStatus
-from propolis.agent.signals import Signal
-from propolis.agent.statistics import Statistics
-from propolis.agent.wire import SignalScope
-from propolis.errors import MachineLost
-from propolis.machine.handle import STOP_TIMEOUT, AsyncMachine, arun
-from propolis.machine.options import ExecOptions, MachineOptions
-from propolis.machine.result import Result
-from propolis.progress import Reporter
-from propolis.spec import Mount
-
-_T = TypeVar("_T")
-_portals = BlockingPortalProvider()
+from propolis.machine.blocking.portal import Twin
 
 
-def _in_portal(portal: BlockingPortal, call: Callable[[], Awaitable[_T]]) -> _T:
-    """Run `call` in the portal's loop; an interrupt here (Ctrl-C) cancels it there."""
-    future = portal.start_task_soon(call)
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
-
-
-class _Opened:
-    """A machine's asynchronous context, held open by one task in the portal."""
-
-    def __init__(self, portal: BlockingPortal, opening: AbstractAsyncContextManager[AsyncMachine]) -> None:
-        self._portal = portal
-        self._opening = opening
-        self._machine: Future[AsyncMachine] = Future()
-
-    def __enter__(self) -> AsyncMachine:
-        self._task = self._portal.start_task_soon(self._hold)
-        return self._wait_for(self._machine)
-
-    def __exit__(self, *_exception: object) -> None:
-        self._wait_for(self._portal.start_task_soon(self._leave.set))
-        self._wait_for(self._task)
-
-    async def _hold(self) -> None:
-        self._leave = anyio.Event()
-        try:
-            async with self._opening as machine:
-                self._machine.set_result(machine)
-                await self._leave.wait()
-        except BaseException as error:
-            if not self._machine.done():
-                self._machine.set_exception(error)
-            raise
-
-    def _wait_for(self, future: Future[_T]) -> _T:
-        try:
-            return future.result()
-        except BaseException:  # an interrupt (Ctrl-C) ends the machine there; the portal waits for that
-            self._task.cancel()
-            raise
-
-
-class Files:
+class Files(Twin[files.Files]):
 {files_doc}
-
-    def __init__(self, source: files.Files, portal: BlockingPortal) -> None:
-        """Not to be called: it is `machine.files`."""
-        self._source = source
-        self._portal = portal
-
-    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        return _in_portal(self._portal, call)
 
     @contextlib.contextmanager
     def watch{watch_signature}:
@@ -116,60 +40,56 @@ class Files:
     def _each(self, events: AsyncIterator[FileEvent]) -> Iterator[FileEvent]:
         while (event := self._call(lambda: anext(events, None))) is not None:
             yield event
-{files_methods}
+{files_methods}'''
 
-class OutputStream:
+PROCESS = '''"""Processes without async: derived from `agent.process` by tools/gen_blocking.py; do not edit."""
+
+from collections.abc import Iterator
+
+from anyio.from_thread import BlockingPortal
+
+from propolis.agent import process
+from propolis.agent.process import ExitStatus
+from propolis.agent.signals import Signal
+from propolis.agent.wire import SignalScope
+from propolis.machine.blocking.portal import Twin
+
+
+class OutputStream(Twin[process.OutputStream]):
 {output_doc}
-
-    def __init__(self, source: process.OutputStream, portal: BlockingPortal) -> None:
-        """Not to be called: it belongs to a process."""
-        self._source = source
-        self._portal = portal
 
     def __iter__(self) -> Iterator[bytes]:
         """Iterate over what `receive` returns, up to the end."""
         while piece := self.receive():
             yield piece
-
-    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        return _in_portal(self._portal, call)
 {output_methods}
 
-class InputStream:
+class InputStream(Twin[process.InputStream]):
 {input_doc}
-
-    def __init__(self, source: process.InputStream, portal: BlockingPortal) -> None:
-        """Not to be called: it belongs to a process."""
-        self._source = source
-        self._portal = portal
-
-    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        return _in_portal(self._portal, call)
 {input_methods}
 
-class GuestProcess:
+class GuestProcess(Twin[process.GuestProcess]):
 {process_doc}
 
     def __init__(self, source: process.GuestProcess, portal: BlockingPortal) -> None:
         """Not to be called: use `machine.open`."""
-        self._source = source
-        self._portal = portal
+        super().__init__(source, portal)
         self.pid = source.pid
         self.stdin = InputStream(source.stdin, portal)
         self.stdout = OutputStream(source.stdout, portal)
         self.stderr = OutputStream(source.stderr, portal)
+{process_methods}'''
 
-    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        return _in_portal(self._portal, call)
-{process_methods}
+CONNECTION = '''"""Connections without async: derived from `agent.connection` by tools/gen_blocking.py; do not edit."""
 
-class Connection:
+from typing import Self
+
+from propolis.agent import connection
+from propolis.machine.blocking.portal import Twin
+
+
+class Connection(Twin[connection.Connection]):
 {connection_doc}
-
-    def __init__(self, source: connection.Connection, portal: BlockingPortal) -> None:
-        """Not to be called: use `machine.dial`."""
-        self._source = source
-        self._portal = portal
 
     def __enter__(self) -> Self:
         """Use the connection; it is ended on leaving."""
@@ -178,15 +98,41 @@ class Connection:
     def __exit__(self, *_exception: object) -> None:
         """End it."""
         self.aclose()
+{connection_methods}'''
 
-    def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        return _in_portal(self._portal, call)
-{connection_methods}
+MACHINE = '''"""A machine without async: derived from `machine.handle` by tools/gen_blocking.py; do not edit."""
+
+import atexit
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+from anyio.from_thread import BlockingPortal
+
+from propolis.agent.files import GuestPath
+from propolis.agent.signals import Signal
+from propolis.agent.statistics import Statistics
+from propolis.agent.wire import SignalScope
+from propolis.errors import MachineLost
+from propolis.machine.blocking.connection import Connection
+from propolis.machine.blocking.files import Files
+from propolis.machine.blocking.portal import Opened, in_portal, portals
+from propolis.machine.blocking.process import GuestProcess
+from propolis.machine.handle import STOP_TIMEOUT, AsyncMachine, arun
+from propolis.machine.options import ExecOptions, MachineOptions
+from propolis.machine.result import Result
+from propolis.progress import Reporter
+from propolis.spec import Mount
+
+_T = TypeVar("_T")
+
 
 def run{run_signature}:
 {run_doc}
-    with _portals as portal:
-        return _in_portal(portal, lambda: arun({run_arguments}))
+    with portals as portal:
+        return in_portal(portal, lambda: arun({run_arguments}))
 
 
 class Machine:
@@ -204,8 +150,8 @@ class Machine:
     def start{start_signature}:
 {start_doc}
         with contextlib.ExitStack() as lease:
-            portal = lease.enter_context(_portals)
-            machine = lease.enter_context(_Opened(portal, AsyncMachine.start({start_arguments})))
+            portal = lease.enter_context(portals)
+            machine = lease.enter_context(Opened(portal, AsyncMachine.start({start_arguments})))
             return cls(machine, portal, lease.pop_all())
         raise AssertionError("unreachable")
 
@@ -227,24 +173,31 @@ class Machine:
     def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
         if not self._open:
             raise MachineLost(f"the machine {{self.name}} has been stopped")
-        return _in_portal(self._portal, call)
+        return in_portal(self._portal, call)
 {methods}'''
+
+MODULES = {"files.py": FILES, "process.py": PROCESS, "connection.py": CONNECTION, "machine.py": MACHINE}
 
 
 def main() -> int:
-    """Write the module, or compare it; returns the exit status."""
-    fresh = _formatted(generate())
-    if "--check" in sys.argv[1:]:
-        if TARGET.exists() and TARGET.read_text(encoding="utf-8") == fresh:
-            return 0
-        print(f"{TARGET.relative_to(ROOT)} is stale: run python tools/gen_blocking.py")
-        return 1
-    TARGET.write_text(fresh, encoding="utf-8")
-    return 0
+    """Write the modules, or compare them; returns the exit status."""
+    stale = {path: text for path, text in generate().items() if not path.exists() or path.read_text("utf-8") != text}
+    for path, text in stale.items():
+        if "--check" in sys.argv[1:]:
+            print(f"{path.relative_to(ROOT)} is stale: run python tools/gen_blocking.py")
+        else:
+            path.write_text(text, encoding="utf-8")
+    return int("--check" in sys.argv[1:] and bool(stale))
 
 
-def generate() -> str:
-    """The module's text, from those of the asynchronous originals."""
+def generate() -> dict[Path, str]:
+    """Each module's text, from those of the asynchronous originals."""
+    names = _names()
+    return {TARGET / file: _formatted(template.format(**names), file) for file, template in MODULES.items()}
+
+
+def _names() -> dict[str, str]:
+    """What the templates leave open."""
     tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
     arun = next(node for node in tree.body if isinstance(node, ast.AsyncFunctionDef) and node.name == "arun")
     machine = _class(SOURCE, "AsyncMachine")
@@ -260,7 +213,7 @@ def generate() -> str:
         )
     }
     watch = _member(parts["files"], "watch")
-    return TEMPLATE.format(
+    return dict(
         run_signature=_signature(arun),
         run_doc=_doc(arun, 1),
         run_arguments=_arguments(arun),
@@ -341,9 +294,9 @@ def _doc(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, depth: int
     return f'{indent}"""{lines[0]}{body}"""'
 
 
-def _formatted(text: str) -> str:
+def _formatted(text: str, file: str) -> str:
     ruff = Path(sys.executable).with_name("ruff")
-    command = [ruff, "format", "--stdin-filename", TARGET, "-"]
+    command = [ruff, "format", "--stdin-filename", TARGET / file, "-"]
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
