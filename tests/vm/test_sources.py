@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -81,9 +82,25 @@ def test_an_archive_that_breaks_off_says_so_and_leaves_nothing(cli, copies, spoo
         assert not list(spool.iterdir())
 
 
-def test_a_compressed_archive_runs_by_its_path(cli, copies, tmp_path):
-    (tmp_path / "x.tgz").write_bytes(gzip.compress((copies / "save.tar").read_bytes()))
-    assert cli(*FLAGS, tmp_path / "x.tgz", "echo", "hello").stdout == b"hello\n"
+def test_a_compressed_archive_runs_by_its_path_and_is_uncompressed_once(cli, copies, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("PROPOLIS_CACHE", str(cache))
+
+    path = tmp_path / "x.tgz"
+    path.write_bytes(gzip.compress((copies / "save.tar").read_bytes()))
+    time.sleep(2.1)  # of a file that has just been written nothing is remembered
+    timing = ("run", "--timing", "--rm", path, "echo", "hello")
+    for is_known in (False, True):
+        done = cli(*timing)
+        assert done.stdout == b"hello\n", done.stderr
+        assert (b"read archive" in done.stderr) is not is_known
+    (disk,) = (cache / "layers").glob("sha256-*.raw")
+    disk.chmod(0o644)
+    disk.write_bytes(b"damaged")
+    done = cli(*timing)
+    assert done.stdout == b"hello\n", done.stderr
+    assert b"read archive" in done.stderr
+    assert not list((cache / "blobs/spool").iterdir())
 
 
 def test_a_directory_is_a_root_file_system_that_stays_as_it_is(cli, rootfs):

@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from propolis.errors import ImageError, ImageInvalid, ImageNotFound
+from propolis.errors import ImageInvalid, ImageNotFound
 from propolis.host.files import write_atomically
 from propolis.image import digest as digests
 from propolis.image.compression import MAGIC_LENGTH, Compression, sniff
+from propolis.image.file_state import FileState, is_settled, record_name, state_of
 from propolis.image.files import has_file, mode_of, open_regular
 from propolis.image.manifest import Config, Layer, Platform, layer_type
 from propolis.image.source import Image
@@ -26,8 +27,6 @@ from propolis.progress import Reporter, Silent
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HINT = "--rootfs takes a directory or a tar with a root file system"
 _STEP = "read archive"
-_SETTLED = 2_000_000_000
-"""Nanoseconds after which a change of a file is seen in its times, whatever file system it is on."""
 _MAX_RECORD = 16 << 10
 
 
@@ -97,9 +96,8 @@ def _layer(path: Path, records: Path, reporter: Reporter) -> Layer:
 
 def _diff_id(path: Path, records: Path, reporter: Reporter) -> str:
     """The digest of what is in the file, remembered or found by reading all of it."""
-    place = str(path.resolve())
-    record = records / f"{digests.of(place.encode(errors='surrogateescape')).partition(':')[2]}.json"
-    before = _seen(path)
+    record = records / record_name(path)
+    before = state_of(path)
     known = _recorded(record, before)
     if known is not None:
         return known
@@ -115,30 +113,15 @@ def _diff_id(path: Path, records: Path, reporter: Reporter) -> str:
     for piece in uncompressed(told(), str(path)):
         hashed.update(piece)
     diff_id = f"sha256:{hashed.hexdigest()}"
-    if _seen(path) != before:
+    if state_of(path) != before:
         raise ImageInvalid(f"{path} changed while it was read", hint="try again when it is complete")
-    if max(before["mtime"], before["ctime"]) < began - _SETTLED:
+    if is_settled(before, began):
         write_atomically(record, json.dumps(before | {"digest": diff_id}).encode())
     reporter.end(_STEP, str(path))
     return diff_id
 
 
-def _seen(path: Path) -> dict[str, int]:
-    """What tells one state of a file from another."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror}") from error
-    return {
-        "device": status.st_dev,
-        "inode": status.st_ino,
-        "size": status.st_size,
-        "mtime": status.st_mtime_ns,
-        "ctime": status.st_ctime_ns,
-    }
-
-
-def _recorded(record: Path, seen: dict[str, int]) -> str | None:
+def _recorded(record: Path, seen: FileState) -> str | None:
     """What was found when the file was as it is now; a record that cannot be read counts as absent."""
     try:
         with record.open("rb") as file:

@@ -14,7 +14,7 @@ from propolis.errors import DigestMismatch, ImageInvalid, ImageNotFound, Invalid
 from propolis.image import digest as digests
 from propolis.image.compression import MAGIC_LENGTH, Compression, sniff
 from propolis.image.document import MAX_DOCUMENT, Fields, load
-from propolis.image.files import read_all
+from propolis.image.files import Files, read_all
 from propolis.image.manifest import (
     DOCKER_LAYER,
     MAX_LAYERS,
@@ -27,7 +27,6 @@ from propolis.image.manifest import (
 from propolis.image.platforms import fits
 from propolis.image.selection import mismatch
 from propolis.image.source import Found
-from propolis.image.tar_files import TarFiles
 
 _SUFFIX = {Compression.NONE: "", Compression.GZIP: ".gzip", Compression.ZSTD: ".zstd"}
 _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
@@ -45,7 +44,7 @@ class _Listed:
 class DockerArchiveSource:
     """The images in a docker-save tar."""
 
-    def __init__(self, files: TarFiles) -> None:
+    def __init__(self, files: Files) -> None:
         self._files = files
         self._names: dict[str, str] = {}
         """Archive names of the layers of images that were found, by diff_id."""

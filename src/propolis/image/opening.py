@@ -17,14 +17,14 @@ from propolis.image.layout import LayoutSource
 from propolis.image.manifest import Platform
 from propolis.image.platforms import platform_of
 from propolis.image.reference import Reference, Transport
-from propolis.image.source import Image, ImageSource
+from propolis.image.source import Found, Image, ImageSource
 from propolis.image.store import BlobStore
 from propolis.image.trust.files import find_policy
 from propolis.progress import Reporter
 from propolis.spec import Architecture, PullPolicy
 
 if TYPE_CHECKING:
-    from propolis.image.tar_files import TarFiles
+    from propolis.image.remembered import RememberedArchive
 
 _OF_IMAGES = re.compile(
     r"(\./)?(blobs(/.*)?|oci-layout|index\.json|manifest\.json|repositories|[0-9a-f]{64}(/.*|\.tar|\.json)?)"
@@ -77,6 +77,7 @@ def open_image(
             check(policy, parsed, found, source)
         if found.remember is not None:
             found.remember()
+        opening.remember(found)
         clean_up.pop_all()
     return Image(
         reference=str(parsed),
@@ -119,7 +120,9 @@ class _Opening:
 
     def __init__(self, store: BlobStore, reporter: Reporter | None) -> None:
         self._store, self._reporter = store, reporter
-        self._archives: dict[Path, TarFiles] = {}
+        self._archives: dict[Path, Files] = {}
+        self._remembered: dict[Path, RememberedArchive] = {}
+        """Those of them that are."""
 
     def close(self) -> None:
         for archive in self._archives.values():
@@ -133,7 +136,7 @@ class _Opening:
                 return Transport.DIRECTORY if _is_directory_image(path) else Transport.OCI
             if not stat.S_ISREG(mode):
                 return None
-            if not holds_image(path):
+            if not self._begins_like_image(path):
                 raise _no_image(str(path))
         found = _kind(self._archive(path))
         if found is None:
@@ -162,12 +165,24 @@ class _Opening:
 
         return DockerArchiveSource(archive)
 
-    def _archive(self, path: Path) -> "TarFiles":
-        if path not in self._archives:
-            from propolis.image.tar_files import open_archive
+    def remember(self, found: Found) -> None:
+        """Keep what archives were asked for, which led to the image that was found."""
+        for archive in self._remembered.values():
+            archive.remember(found.digest)
 
-            self._archives[path] = open_archive(path, self._store.spool, self._reporter)
+    def _archive(self, path: Path) -> Files:
+        if path not in self._archives:
+            from propolis.image.remembered import RememberedArchive, open_archive
+
+            archive = self._archives[path] = open_archive(path, self._store, self._reporter)
+            if isinstance(archive, RememberedArchive):
+                self._remembered[path] = archive
         return self._archives[path]
+
+    def _begins_like_image(self, path: Path) -> bool:
+        self._archive(path)
+        archive = self._remembered.get(path)
+        return holds_image(path) if archive is None else archive.begins_like_image(holds_image)
 
 
 def _kind(files: Files) -> Transport | None:

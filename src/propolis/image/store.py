@@ -134,6 +134,11 @@ class BlobStore:
         return self._directory / "tarballs"
 
     @property
+    def archives(self) -> Path:
+        """Where it is kept what compressed archives were found to hold (`archive_records.ArchiveRecords`)."""
+        return self._directory / "archives"
+
+    @property
     def spool(self) -> Path:
         """Where archives are copied to that cannot be read in place, for as long as they are read."""
         return self._directory / "spool"
@@ -173,8 +178,8 @@ class BlobStore:
         return stored_blobs(self._directory)
 
     def records(self) -> Iterator[StoredRecord]:
-        """What is known of signatures, of engines' images and of tars. Others may add or remove at the same time."""
-        return stored_records(self.signatures, self.daemons, self.tarballs)
+        """What is known of signatures, engines' images, tars, archives. Others may add or remove at the same time."""
+        return stored_records(self.signatures, self.daemons, self.tarballs, self.archives)
 
     def has(self, digest: str) -> bool:
         """Whether the blob is here, to be verified by whoever reads it."""

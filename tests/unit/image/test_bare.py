@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from propolis.errors import DigestMismatch, ImageError, ImageInvalid, ImageNotFound
-from propolis.image import bare
+from propolis.image import bare, file_state
 from propolis.image.bare import open_bare
 from propolis.image.digest import of
 from propolis.image.layers import unpack
@@ -45,7 +45,7 @@ def settle(path, seconds=60):
 @pytest.fixture
 def old(monkeypatch):
     """What was just written counts as old: nobody can set the time of a change of a file's attributes."""
-    monkeypatch.setattr(bare, "_SETTLED", -(10**12))
+    monkeypatch.setattr(file_state, "_SETTLED", -(10**12))
 
 
 def content(image):

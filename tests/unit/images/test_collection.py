@@ -272,10 +272,12 @@ def test_records_go_with_what_they_are_about(store):
     digest = store.image(A, [BASE, ONE])
     tar = digests.of(layer_tar(BASE))
     kept = [record(store.blobs.signatures, digest), record(store.blobs.tarballs, tar)]
+    kept.append(record(store.blobs.archives, digest))
     gone = [record(store.blobs.daemons, digests.of(b"no longer here")), record(store.blobs.signatures, None)]
-    assert kinds(prune()) == ["record", "record"]
-    assert [path.exists() for path in kept + gone] == [True, True, False, False]
-    assert kinds(remove(A)).count("record") == 2
+    gone.append(record(store.blobs.archives, digests.of(b"never here")))
+    assert kinds(prune()) == ["record"] * 3
+    assert [path.exists() for path in kept + gone] == [True] * 3 + [False] * 3
+    assert kinds(remove(A)).count("record") == 3
     assert store.files() == []
 
 
