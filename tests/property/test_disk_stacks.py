@@ -10,11 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from disks import check, file, other, read, write
+from disks import check, file, other, push, read, write
 from propolis.disk.below import Below
+from propolis.disk.ext4 import tree
 from propolis.disk.ext4.writer import LayerWriter
+from propolis.disk.layer import write_layer
 from propolis.disk.merged import push_merged
 from propolis.disk.raw import RawWriter
+from propolis.errors import ImageInvalid, LayerUnsupported
+from propolis.spec import DiskFormat
 from propolis.tree import Kind
 
 NAMES = st.sampled_from([b"a", b"b", b"c"])
@@ -119,6 +123,54 @@ def test_a_merged_stack_is_what_unpacking_gives(changes):
         }
         assert found == expected
         assert not any(xattrs for _, _, xattrs in read(merged).values())
+
+
+DENSE = st.lists(st.sampled_from([b"a", b"b"]), min_size=1, max_size=3).map(b"/".join)
+TARGETS = st.one_of(DENSE, DENSE.map(lambda path: b"/" + path), DENSE.map(lambda path: b"../" + path))
+ANYTHING = st.lists(
+    st.one_of(
+        st.builds(file, DENSE, st.binary(max_size=9), uid=st.integers(0, 9), xattrs=st.just({b"user.a": b"x"})),
+        st.builds(other, st.just(Kind.DIRECTORY), DENSE, mode=st.integers(0, 0o777), mtime_ns=st.integers(0, 9)),
+        st.builds(other, st.just(Kind.SYMLINK), DENSE, link=TARGETS),
+        st.builds(other, st.just(Kind.HARDLINK), DENSE, link=DENSE),
+        st.builds(other, st.sampled_from([Kind.WHITEOUT, Kind.OPAQUE]), DENSE),
+    ),
+    max_size=7,
+)
+"""Entries in any order, also such as no tool writes."""
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(st.lists(ANYTHING, min_size=1, max_size=2), ANYTHING, st.sampled_from([2, 1 << 16]))
+def test_asking_the_layers_below_at_the_end_changes_nothing(below, top, most_objects):
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree, "MOST_OBJECTS", most_objects)  # with few, directories are packed away meanwhile
+        disks = []
+        for number, layer in enumerate(below):
+            with contextlib.closing(Below(lambda: list(disks))) as lower, contextlib.suppress(ImageInvalid):
+                disks.append(write(Path(directory) / str(number), layer, lower=lower))
+
+        def at_once(disk):
+            with contextlib.closing(Below(lambda: disks)) as lower:
+                write(disk, top, lower=lower)
+                return lower.consulted
+
+        def at_the_end(disk):
+            def pushed(sink):
+                push(sink, top)
+                return "key"
+
+            with disk.open("w+b", buffering=0) as file:
+                return write_layer(file.fileno(), DiskFormat.RAW, "layer it", pushed, lambda: disks).leans
+
+        found = []
+        for make in (at_once, at_the_end):
+            disk = Path(directory) / "top"
+            try:
+                found.append((make(disk), disk.read_bytes()))
+            except (ImageInvalid, LayerUnsupported) as error:
+                found.append(str(error))
+        assert found[0] == found[1]
 
 
 def test_links_and_holes_survive_the_merge(tmp_path):

@@ -25,7 +25,7 @@ _UNDER_WAY = _UNPACKED_AT_ONCE + 2
 
 
 def layer_disks(image: Image, cache: LayerCache, disk_format: DiskFormat, reporter: Reporter) -> Sequence[Disk]:
-    """A disk for each layer, several made at once; one that leans on lower layers waits for theirs.
+    """A disk for each layer, several made at once; one that leans on lower layers waits for theirs to be finished.
 
     Raises:
         What `LayerCache.disk` and `unpack` raise; the other layers are left where they are.

@@ -2,9 +2,11 @@ import contextlib
 
 import pytest
 
-from disks import file, other, read, write
+from disks import file, other, push, read, write
 from propolis.disk.below import Below
+from propolis.disk.layer import write_layer
 from propolis.errors import DiskError, ImageInvalid
+from propolis.spec import DiskFormat
 from propolis.tree import Kind
 
 LOWEST = [
@@ -88,3 +90,41 @@ def test_an_opaque_root_hides_every_name_below(tmp_path, below):
     found = read(write(tmp_path / "top", [other(Kind.OPAQUE, b""), file(b"d", b"x")], lower=below))
     assert found.keys() - {b"", b"d"} == {b"gone", b"opaque", b"file", b"way", b"device"}
     assert all(found[name][0].mode == 0o020000 for name in (b"opaque", b"file", b"way", b"device"))
+
+
+def layer(path, items, disks):
+    """The disk of a layer that is made while those below may still be."""
+    pushes = []
+
+    def pushed(sink):
+        pushes.append(1)
+        push(sink, items)
+        return "key"
+
+    with path.open("w+b", buffering=0) as file:
+        assert write_layer(file.fileno(), DiskFormat.RAW, "layer it", pushed, lambda: disks).leans
+    return read(path), len(pushes)
+
+
+def test_what_an_entry_says_of_a_directory_counts_also_if_it_comes_late(tmp_path):
+    disks = [
+        write(tmp_path / "low", [other(Kind.DIRECTORY, b"d", mode=0o700), other(Kind.DIRECTORY, b"e", mode=0o711)])
+    ]
+    items = [file(b"d/f"), file(b"e/f"), other(Kind.WHITEOUT, b"e/g"), other(Kind.DIRECTORY, b"d", mode=0o751)]
+    found, pushes = layer(tmp_path / "top", items, disks)
+    assert (found[b"d"][0].mode & 0o777, found[b"e"][0].mode & 0o777, pushes) == (0o751, 0o711, 1)
+    assert found[b"e"][2] == {b"trusted.overlay.origin": b""}
+
+
+def test_an_error_that_only_an_assumption_makes_is_none(tmp_path):
+    disks = [write(tmp_path / "low", [other(Kind.SYMLINK, b"way", link=b"d")])]
+    items = [file(b"way/f", b"content"), other(Kind.HARDLINK, b"also", link=b"way")]
+    found, pushes = layer(tmp_path / "top", items, disks)
+    assert (found[b"d/f"][1], found[b"also"][1], pushes) == (b"content", b"d", 2)
+
+
+def test_an_error_that_is_one_stays_so(tmp_path):
+    disks = [write(tmp_path / "low", [file(b"file")])]
+    for items in ([file(b"file/f")], [file(b"d/f"), other(Kind.HARDLINK, b"link", link=b"d")]):
+        with pytest.raises(ImageInvalid, match=r"lies below|hard link to a directory"):
+            layer(tmp_path / "top", items, disks)

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from disks import read
 from propolis.disk.cache import LayerCache
 from propolis.errors import BlobDamaged, DigestMismatch
 from propolis.image.files import DirectoryFiles
@@ -14,7 +15,7 @@ from propolis.image.store import BlobStore
 from propolis.machine.conversion import layer_disks
 from propolis.progress import Silent
 from propolis.spec import Architecture, DiskFormat
-from propolis.testing.images import Directory, write_layout
+from propolis.testing.images import Directory, Symlink, write_layout
 
 AMD64 = Architecture.X86_64
 
@@ -41,6 +42,45 @@ def test_many_layers_become_as_many_disks_in_order(tmp_path, has_directories):
     for layer, disk in zip(image.layers, disks, strict=True):
         assert disk.path.name.startswith(layer.diff_id.replace(":", "-"))
         assert (".on-" in disk.path.name) == (not has_directories and layer is not image.layers[0])
+
+
+def test_a_layer_that_leans_on_another_is_unpacked_meanwhile(tmp_path):
+    """The lower one is not finished before the upper one has been read to its end."""
+    above_is_read = threading.Event()
+    times_out = []
+
+    class Meeting(LayoutSource):
+        def open_layer(self, layer):
+            blob = super().open_layer(layer)
+            if layer.diff_id == image.layers[0].diff_id:
+                times_out.append(not above_is_read.wait(60))
+            return blob
+
+    class Watching(Silent):
+        def end(self, step, subject=""):
+            if subject == image.layers[1].diff_id:
+                above_is_read.set()
+
+    write_layout(tmp_path / "image", [{"d": Directory(mode=0o751), "d/a": b""}, {"d/b": b"x" * 3_000_000}])
+    image = opened(tmp_path / "image", BlobStore(tmp_path / "blobs"), Meeting)
+    _, upper = layer_disks(image, LayerCache(tmp_path / "layers"), DiskFormat.RAW, Watching())
+    assert times_out == [False]
+    assert read(upper.path)[b"d"][0].mode & 0o777 == 0o751
+
+
+def test_a_link_on_the_way_to_an_entry_has_the_layer_unpacked_once_more(tmp_path):
+    begun = []
+
+    class Counting(Silent):
+        def begin(self, step, subject="", total=None):
+            begun.append(subject)
+
+    write_layout(tmp_path / "image", [{"lib": Symlink("usr/lib"), "usr/lib/a": b""}, {"lib/b": b"x" * 300_000}])
+    image = opened(tmp_path / "image", BlobStore(tmp_path / "blobs"))
+    _, upper = layer_disks(image, LayerCache(tmp_path / "layers"), DiskFormat.RAW, Counting())
+    assert begun.count(image.layers[1].diff_id) == 2
+    assert read(upper.path)[b"usr/lib/b"][1] == b"x" * 300_000
+    assert b"lib" not in read(upper.path)
 
 
 class Damaged(LayoutSource):

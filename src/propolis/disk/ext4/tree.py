@@ -39,6 +39,10 @@ _TYPES = (S_IFREG, S_IFDIR, S_IFLNK, 0, S_IFCHR, S_IFBLK, S_IFIFO)
 """By `Kind`: an enumeration's members are slow keys."""
 
 
+class WrongAssumption(Exception):
+    """Layers below have something else where they were taken to have a directory: the layer has to be taken in anew."""
+
+
 class LowerLayers(Protocol):
     """What a layer can ask of those below it."""
 
@@ -53,12 +57,19 @@ class LowerLayers(Protocol):
 
 
 class Tree:
-    """The tree below `base`, taken in entry by entry. `what` names the layer in errors."""
+    """The tree below `base`, taken in entry by entry. `what` names the layer in errors.
 
-    def __init__(self, base: Node, what: str, lower: LowerLayers) -> None:
+    With `assumes`, what the layers below have on the way to an entry is taken to be directories, and they are asked
+    when all entries are there: they may not be ready before.
+    """
+
+    def __init__(self, base: Node, what: str, lower: LowerLayers, *, assumes: bool = False) -> None:
         self._base = base
         self._what = what
         self._lower = lower
+        self._assumes = assumes
+        self._assumed: dict[bytes, Node | None] = {}
+        """Directories that layers below may have, by path; None where an entry has described it meanwhile."""
         self._directories = {b"": base} | {
             name: child for name, child in (base.children or {}).items() if child.children is not None
         }
@@ -110,16 +121,36 @@ class Tree:
             node.links = 1
         elif before is not None and before.children is not None and node.children is not None:
             self._update(before, node, entry)
+            if path in self._assumed:
+                self._assumed[path] = None
         else:
             self._place(parent, name, node, path)
         return node if kind is _FILE else None
+
+    def settle(self) -> None:
+        """Ask the layers below about what was assumed of them; from now on nothing is.
+
+        Raises:
+            WrongAssumption: there is something else than a directory.
+        """
+        self._assumes = False
+        assumed, self._assumed = self._assumed, {}
+        for path, node in assumed.items():
+            found = self._lower.node(path)
+            if found is not None and found.kind != S_IFDIR:
+                raise WrongAssumption
+            if found is not None and node is not None:
+                node.mode, node.uid, node.gid, node.mtime_ns = found.mode, found.uid, found.gid, found.mtime_ns
+                node.xattrs = {**found.xattrs, **node.xattrs}
 
     def finish(self) -> None:
         """Make the links whose target came after them, and an opaque root.
 
         Raises:
             ImageInvalid: a target does not exist.
+            WrongAssumption: as `settle`.
         """
+        self.settle()
         late, self._late_links = self._late_links, {}
         for path in list(late):
             # a link to another of these waits for that; links in a circle have no target at all
@@ -135,6 +166,7 @@ class Tree:
 
     def _pack(self, path: bytes) -> None:
         """Put away every directory but those on the way to `path`, which come next, and most of those if large."""
+        self.settle()  # while they are here
         above = path.rpartition(b"/")[0].split(b"/")
         way = {b"/".join(above[:depth]) for depth in range(len(above) + 1)}
         self._objects = 0
@@ -327,7 +359,7 @@ class Tree:
             self._open(child, path)
             return child
         if child is None and not self._is_hidden(path):
-            child = self._lower.node(path)
+            child = self._below(path)
             if child is not None and child.kind == S_IFDIR:
                 self._place(node, name, child, path)
         if child is None or child.whiteout:
@@ -336,6 +368,13 @@ class Tree:
         if child.kind not in (S_IFDIR, S_IFLNK):
             raise ImageInvalid(f"{self._what}: {shown(entry.path)} lies below {shown(name)}, which is not a directory")
         return child
+
+    def _below(self, path: bytes) -> Node | None:
+        """What the layers below have at `path`, or are taken to have."""
+        if not self._assumes:
+            return self._lower.node(path)
+        self._assumed[path] = node = Node(S_IFDIR | 0o755)
+        return node
 
     def _is_hidden(self, path: bytes) -> bool:
         """Whether nothing of the layers below shows at `path`, whose directory is one of this layer."""

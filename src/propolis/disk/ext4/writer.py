@@ -42,8 +42,12 @@ class LayerWriter:
         lower: LowerLayers,
         tree: bytes = TREE,
         options: FileSystemOptions | None = None,
+        assumes: bool = False,
     ) -> None:
         """Write to the empty `disk`; errors name `what`. The tree lies in the directory `tree`, or is the root (b"").
+
+        For `assumes` see `Tree`; then `entry` may raise what is no fault of the layer's, which `settle` tells, and
+        `settle` and `finish` may raise WrongAssumption.
 
         Raises:
             InvalidArgument: no file system can have these options.
@@ -54,7 +58,7 @@ class LayerWriter:
         if tree:
             base = Node(S_IFDIR | USUAL_MODE)
             _attach(self._root, tree, base)
-        self._tree = Tree(base, what, lower)
+        self._tree = Tree(base, what, lower, assumes=assumes)
         self._lower = lower
         self._start = plan.content_start(self._options.size)
         self._stream = BlockStream(disk, self._start)
@@ -103,6 +107,10 @@ class LayerWriter:
     def commit(self) -> None:
         """See `TreeSink.commit`."""
         self._stream.commit()
+
+    def settle(self) -> None:
+        """See `Tree.settle`."""
+        self._tree.settle()
 
     def finish(self, key: str) -> int:
         """Write all metadata, with identifiers from `key`; returns the file system's size in bytes."""
