@@ -3,8 +3,9 @@
 A layer that leans on those below it (`below` says when) is kept by their diff_ids too.
 
 A disk is written beside its place and renamed, so half of one never counts. Two processes that want the same layer
-make it once: the second waits. A disk whose superblock is broken, or whose length is not what that says, is put aside
-and made again; the latest that were put aside are kept for whoever wants to know why.
+make it once: the second waits, and goes on by itself where the layer leans and its own stack is another. A disk whose
+superblock is broken, or whose length is not what that says, is put aside and made again; the latest that were put aside
+are kept for whoever wants to know why.
 """
 
 import contextlib
@@ -89,7 +90,8 @@ class LayerCache:
             found = _first_whole(alone, in_chain)
         if found is not None:
             return found
-        with locked(alone.with_name(f"{alone.name}.lock")):
+        with locked(_lock(in_chain)), contextlib.ExitStack() as for_all_stacks:
+            for_all_stacks.enter_context(locked(_lock(alone)))
             sweep(self._directory)
             found = _first_whole(alone, in_chain)
             if found is not None:
@@ -100,8 +102,14 @@ class LayerCache:
                 fill(sink)
                 return diff_ids[-1]
 
+            def below() -> Sequence[Path]:
+                # it is a disk of this stack alone. And who waits for layers holds no lock but those of stacks, each of
+                # which waits for lower ones only: two stacks with their layers in another order cannot wait in a circle
+                for_all_stacks.close()
+                return lower()
+
             with self._damage_put_aside(), stage(alone) as staged:
-                written = write_layer(staged.descriptor, disk_format, f"layer {diff_ids[-1]}", push, lower)
+                written = write_layer(staged.descriptor, disk_format, f"layer {diff_ids[-1]}", push, below)
                 if written.leans:
                     staged.target = in_chain
                 _put_aside(staged.target)
@@ -155,6 +163,10 @@ class LayerCache:
 
     def _path(self, identity: str, disk_format: DiskFormat) -> Path:
         return self._directory / f"{identity.replace(':', '-')}.{WRITER_VERSION}.{disk_format}"
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
 
 
 def _first_whole(alone: Path, in_chain: Path) -> Path | None:

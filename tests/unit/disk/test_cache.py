@@ -76,6 +76,53 @@ def test_a_layer_that_leans_on_others_is_kept_by_its_stack(tmp_path):
     assert made == [cache.disk([IDS[n], IDS[2]], DiskFormat.RAW, lambda _: pytest.fail("there")) for n in (0, 1)]
 
 
+def test_stacks_with_the_same_layers_in_another_order_do_not_wait_for_each_other(tmp_path):
+    meeting, made, orders = threading.Barrier(2, timeout=20), [], (IDS[:2], IDS[1::-1])
+
+    def make(order):
+        cache = LayerCache(tmp_path)
+        is_asked = threading.Event()
+
+        def lower():
+            if not is_asked.is_set():
+                is_asked.set()
+                meeting.wait()  # both upper layers are being made, and each wants the other one as its lower layer
+            return [cache.disk(order[:1], DiskFormat.RAW, leaning)]
+
+        made.append(cache.disk(order, DiskFormat.RAW, leaning, lower))
+
+    threads = [threading.Thread(target=make, args=[order], daemon=True) for order in orders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(made) == 2
+
+
+def test_a_leaning_layer_of_one_stack_is_made_once(tmp_path):
+    cache, calls, made = LayerCache(tmp_path), [], []
+    below = cache.disk(IDS[:1], DiskFormat.RAW, simple)
+
+    def fill(sink):
+        calls.append(1)
+        leaning(sink)
+
+    def lower():
+        time.sleep(0.2)
+        return [below]
+
+    def make():
+        made.append(cache.disk(IDS[:2], DiskFormat.RAW, fill, lower))
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == 1
+    assert len(calls) == 1
+
+
 def test_threads_that_want_the_same_layer_make_it_once(tmp_path):
     calls, found = [], []
 
