@@ -16,10 +16,10 @@ from propolis.state.leases import collecting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSummary:
-    """One name of one image."""
+    """One name of one image, or an image without any."""
 
     name: str
-    """In full, `HOST/REPOSITORY:TAG` or `HOST/REPOSITORY@DIGEST`."""
+    """In full, `HOST/REPOSITORY:TAG` or `HOST/REPOSITORY@DIGEST`; empty where it has none."""
     digest: str
     """Of the manifest, or of the index of several."""
     platforms: tuple[str, ...]
@@ -39,7 +39,7 @@ class ImageSummary:
 
 
 def list_images(name: str = "") -> list[ImageSummary]:
-    """The images that have a name, by name; only those whose repository or full name is `name`, if one is given.
+    """The images by name, then those without one; only those whose repository or full name is `name`, if it is given.
 
     Raises:
         InvalidArgument: `name` is no name.
@@ -48,26 +48,17 @@ def list_images(name: str = "") -> list[ImageSummary]:
     wanted = _wanted(name) if name else None
     inventory = Inventory.look(cache_directory())
     sizes = Sizes.of(inventory)
-    found = []
-    for record in inventory.records:
-        shown = parse_name(record.name)
-        if wanted is not None and wanted not in (shown.place, record.name):
-            continue
-        reach = inventory.reach(record.digest)
-        found.append(
-            ImageSummary(
-                name=record.name,
-                digest=record.digest,
-                platforms=tuple(str(variant.config.platform) for variant in reach.variants),
-                created=max((_created(inventory, variant) for variant in reach.variants), default=""),
-                used=record.used,
-                size=sizes.total(reach.names),
-                unique=sizes.unique(reach.names),
-                is_complete=any(_is_complete(inventory, sizes, variant) for variant in reach.variants),
-                machines=inventory.machines(record.digest),
-            )
-        )
-    return found
+    named = [
+        _summary(inventory, sizes, record.name, record.digest, record.used)
+        for record in inventory.records
+        if wanted is None or wanted in (parse_name(record.name).place, record.name)
+    ]
+    if wanted is not None:
+        return named
+    return named + [
+        _summary(inventory, sizes, "", digest, inventory.store.path(digest).stat().st_mtime)
+        for digest in inventory.unnamed()
+    ]
 
 
 def inspect(*names: str) -> list[dict[str, Any]]:
@@ -112,6 +103,21 @@ def tag(source: str, target: str) -> None:
         is_same = any(record.name == str(name) and record.digest == match.digest for record in inventory.records)
         if not is_same:  # what a registry has under that name, nobody knows
             inventory.tags.keep(str(name), match.digest)
+
+
+def _summary(inventory: Inventory, sizes: Sizes, name: str, digest: str, used: float) -> ImageSummary:
+    reach = inventory.reach(digest)
+    return ImageSummary(
+        name=name,
+        digest=digest,
+        platforms=tuple(str(variant.config.platform) for variant in reach.variants),
+        created=max((_created(inventory, variant) for variant in reach.variants), default=""),
+        used=used,
+        size=sizes.total(reach.names),
+        unique=sizes.unique(reach.names),
+        is_complete=any(_is_complete(inventory, sizes, variant) for variant in reach.variants),
+        machines=inventory.machines(digest),
+    )
 
 
 def _wanted(name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from propolis.disk.cache import CachedDisk, LayerCache
 from propolis.errors import DiskError, ImageNotFound, InvalidArgument
 from propolis.image import digest as digests
+from propolis.image.document import MAX_DOCUMENT
 from propolis.image.registry.name import ImageName, is_qualified, parse_name
 from propolis.image.store import BlobStore
 from propolis.image.stored import BlobState
@@ -89,6 +90,21 @@ class Inventory:
             self._reaches[digest] = follow(self.store, digest)
         return self._reaches[digest]
 
+    def unnamed(self) -> list[str]:
+        """Images without a name: loaded without one, or their names went to others. Not what is still on its way."""
+        named = self.named()
+        found = [
+            self.reach(blob.digest)
+            for blob in self.store.blobs()
+            if blob.state is BlobState.WHOLE and blob.size <= MAX_DOCUMENT and blob.digest not in named
+        ]
+        parts = set().union(*(reach.names - {reach.digest} for reach in found))
+        return [
+            reach.digest
+            for reach in found
+            if reach.variants and reach.digest not in parts and not self._is_on_its_way(reach.digest)
+        ]
+
     def named(self, records: Iterable[TagRecord] | None = None) -> set[str]:
         """Whatever belongs to images that have a name."""
         reached = [self.reach(record.digest).names for record in (self.records if records is None else records)]
@@ -111,6 +127,10 @@ class Inventory:
     def machines(self, digest: str) -> tuple[str, ...]:
         """Names of the machines that use an image."""
         return tuple(sorted({lease.machine for lease in self.users(digest) if lease.machine}))
+
+    def _is_on_its_way(self, digest: str) -> bool:
+        users = self.users(digest)
+        return bool(users) and not any(lease.machine for lease in users)
 
     def find(self, text: str) -> Match:
         """The image that is meant: by name, by digest of manifest or config, or by the beginning of one.
@@ -171,8 +191,8 @@ class Inventory:
         return Match(digest=digest, records=records, by_name=False)
 
     def _identifiers(self) -> Iterable[tuple[str, str]]:
-        """Images that have a name, with each digest that may stand for them."""
-        for top in {record.digest for record in self.records}:
+        """Images, with each digest that may stand for them."""
+        for top in {*(record.digest for record in self.records), *self.unnamed()}:
             yield top, top
             for variant in self.reach(top).variants:
                 yield top, variant.digest
@@ -201,7 +221,7 @@ class Sizes:
         for disk in inventory.layers.disks():
             if not disk.is_damaged:
                 sizes.disks.setdefault(disk.diff_id, []).append(disk)
-        for digest in {record.digest for record in inventory.records}:
+        for digest in {*(record.digest for record in inventory.records), *inventory.unnamed()}:
             sizes.owners.update(inventory.reach(digest).names)
         return sizes
 
@@ -210,7 +230,7 @@ class Sizes:
         return sum(self.blobs.get(name, 0) + sum(disk.size for disk in self.disks.get(name, ())) for name in set(names))
 
     def unique(self, names: Iterable[str]) -> int:
-        """Bytes of what of that belongs to at most one named image."""
+        """Bytes of what of that belongs to at most one image."""
         return self.total(name for name in names if self.owners[name] <= 1)
 
 

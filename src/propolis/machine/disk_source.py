@@ -26,7 +26,7 @@ from propolis.image.rootfs import push_directory
 from propolis.image.source import Image
 from propolis.image.spool import STANDARD_INPUT, shown, spooled
 from propolis.image.store import BlobStore
-from propolis.images.opening import open_held
+from propolis.images.opening import open_held, reference_of
 from propolis.machine.conversion import layer_disks, own_disk
 from propolis.machine.pulling import platform_for
 from propolis.progress import Reporter
@@ -75,9 +75,8 @@ def contents(
     else:
         cache = cache_directory()
         wanted = platform_for(platform, Architecture.X86_64)
-        opened = partial(
-            open_image, source, wanted, BlobStore(cache / "blobs"), signature_policy=signature_policy, reporter=reporter
-        )
+        reference, store = reference_of(source, cache), BlobStore(cache / "blobs")
+        opened = partial(open_image, reference, wanted, store, signature_policy=signature_policy, reporter=reporter)
         with Lease(cache) as lease, open_held(opened, cache, lease) as image:
             yield [_merged(source, image, reporter)] if flatten else _layers(image, reporter)
 

@@ -31,7 +31,7 @@ from propolis.image.opening import open_image
 from propolis.image.platforms import architecture_of, platform_of
 from propolis.image.source import Image
 from propolis.image.store import BlobStore
-from propolis.images.opening import open_held
+from propolis.images.opening import open_held, reference_of
 from propolis.machine.conversion import layer_disks, own_disk
 from propolis.machine.last_words import greeted, told
 from propolis.machine.mounts import check_sources, prepare
@@ -163,7 +163,7 @@ def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter, lease: Lea
     wanted = platform_for(spec.platform, backend.capabilities.architectures[0])
     architecture = _runnable(wanted, backend)
     with _step(reporter, "open image"):
-        image = open_held(partial(_open, spec, wanted, BlobStore(cache / "blobs"), reporter), cache, lease)
+        image = open_held(partial(_open, spec, wanted, cache, reporter), cache, lease)
     with image:
         main_process(image.config, spec)  # an image without a command is told before any work
         with _step(reporter, "prepare disks"):
@@ -183,10 +183,12 @@ def _prepare(spec: MachineSpec, backend: Backend, reporter: Reporter, lease: Lea
     return _Prepared(config=image.config, disks=disks, boot=boot, directory=directory)
 
 
-def _open(spec: MachineSpec, wanted: Platform, store: BlobStore, reporter: Reporter) -> Image:
+def _open(spec: MachineSpec, wanted: Platform, cache: Path, reporter: Reporter) -> Image:
+    store = BlobStore(cache / "blobs")
     if not spec.rootfs:
+        reference = reference_of(spec.image, cache)
         return open_image(
-            spec.image, wanted, store, spec.pull, signature_policy=spec.signature_policy, reporter=reporter
+            reference, wanted, store, spec.pull, signature_policy=spec.signature_policy, reporter=reporter
         )
     from propolis.image.bare import open_bare
 

@@ -48,6 +48,28 @@ def test_names_of_one_image_share_nothing_with_each_other(store):
     assert [image.unique == image.size for image in list_images()] == [True, True]
 
 
+def test_an_image_without_a_name_is_listed_last_and_found_by_the_beginning_of_its_digest(store):
+    lost = store.image("", [BASE, ONE])
+    store.image(A, [BASE, TWO])
+    named, unnamed = list_images()
+    assert (unnamed.name, unnamed.digest, unnamed.is_complete) == ("", lost, True)
+    assert unnamed.unique < unnamed.size and named.unique < named.size
+    assert list_images("a") == [named]
+    assert inspect(lost.partition(":")[2][:8])[0]["Id"] == lost
+    assert {item.kind: item.total for item in usage()}["images"] == 2
+    tag(lost[:19], "b")
+    assert [image.name for image in list_images()] == [A, "docker.io/library/b:latest"]
+
+
+def test_an_image_that_somebody_is_bringing_is_not_listed_before_it_has_its_name(store):
+    digest = store.image("", [ONE])
+    with Lease(store.cache) as lease:
+        lease.take()
+        lease.add({digest})
+        assert list_images() == []
+    assert [image.digest for image in list_images()] == [digest]
+
+
 @pytest.mark.parametrize(
     ("name", "found"), [("a", [A]), ("a:1", [A]), ("a:2", []), ("example.org/b", [B]), ("b", []), (B, [B])]
 )

@@ -11,6 +11,7 @@ from propolis.images.catalog import ImageSummary, list_images
 
 _TITLES = ("REPOSITORY", "TAG", "IMAGE ID", "PLATFORM", "CREATED", "LAST USED", "SIZE", "UNIQUE")
 _ID = 12
+_NOTHING = "<none>"
 
 
 @click.command("images")
@@ -38,10 +39,10 @@ def command(name: str, quiet: bool, with_digests: bool, form: str) -> None:
 
 
 def _row(image: ImageSummary, with_digests: bool) -> tuple[str, ...]:
-    name = parse_name(image.name)
+    name = parse_name(image.name) if image.name else None
     return (
-        name.familiar,
-        name.tag or "<none>",
+        name.familiar if name else _NOTHING,
+        (name and name.tag) or _NOTHING,
         image.digest if with_digests else image.digest.partition(":")[2][:_ID],
         ", ".join(image.platforms),
         created_text(image.created),

@@ -51,6 +51,9 @@ def test_images_as_a_table_and_for_programs(cli, store):
     assert second.split()[:2] == ["example.org/b", "2"] and "*" in second
     assert digest in cli("images", "--digests", "a").out
     assert cli("images", "-q", "a:1").out == f"{digest}\n"
+    lost = store.image("", [{"f": b"3"}])
+    assert cli("images").out.splitlines()[-1].split()[:3] == ["<none>", "<none>", lost[7:19]]
+    assert cli("rmi", lost[7:19]).status == 0
     lines = [json.loads(line) for line in cli("images", "--format", "json").out.splitlines()]
     assert [(line["name"], line["is_complete"]) for line in lines] == [(A, True), ("example.org/b:2", False)]
 
