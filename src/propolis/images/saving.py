@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from propolis.errors import DigestMismatch, ImageNotFound, PropolisError
+from propolis.errors import DigestMismatch, ImageNotFound, InvalidArgument, PropolisError
 from propolis.host.directories import cache_directory
 from propolis.host.files import stage, sweep
 from propolis.image import digest as digests
@@ -54,10 +54,12 @@ def save(names: str | Iterable[str], output: str | Path | BinaryIO, *, reporter:
 
     Raises:
         ImageNotFound: there is no such image, or a part of it is neither here nor anywhere else.
-        InvalidArgument: it is no name, or several images begin so.
+        InvalidArgument: it is no name, or several images begin so; or `output` is there and is no file.
         RegistryError: a layer cannot be fetched.
         StorageFull, DiskError: the archive cannot be written, or the cache not be read.
     """
+    if isinstance(output, str | Path) and Path(output).exists() and not Path(output).is_file():
+        raise InvalidArgument(f"{output} is there and is no file", hint="name another, or write to standard output")
     reporter = reporter or Silent()
     cache = cache_directory()
     with Lease(cache) as lease:

@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from propolis.errors import DigestMismatch, ImageError, ImageInvalid, ImageNotFound, StorageFull
+from propolis.errors import DigestMismatch, ImageError, ImageInvalid, ImageNotFound, InvalidArgument, StorageFull
 from propolis.image import digest as digests
 from propolis.image.manifest import OCI_INDEX, OCI_MANIFEST
 from propolis.image.opening import open_image
@@ -105,6 +105,15 @@ def test_by_digest_it_is_saved_without_a_name(store, tmp_path):
     assert (loaded.digest, loaded.names) == (digest, ())
     tag(digest, "c")
     assert [image.name for image in list_images()] == ["docker.io/library/c:latest"]
+
+
+def test_what_is_there_and_no_file_is_not_replaced(store, tmp_path):
+    store.image(A, [ONE])
+    for name, make in (("directory", os.mkdir), ("pipe", getattr(os, "mkfifo", os.mkdir))):
+        make(tmp_path / name)
+        with pytest.raises(InvalidArgument, match="no file"):
+            save(A, tmp_path / name)
+    assert not list(tmp_path.glob(".staged-*"))
 
 
 def test_a_layer_that_is_not_here_is_fetched_from_where_it_came(store, tmp_path):
