@@ -5,7 +5,7 @@ Pure but for one question: how much memory the host has.
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -103,6 +103,16 @@ class ExecOptions(TypedDict, total=False):
     """All capabilities."""
 
 
+def check_names(options: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse options that are none: the interpreter does not, where they are collected by `**`.
+
+    Raises:
+        InvalidArgument: one is not `known`.
+    """
+    for name in sorted({*options} - {*known}):
+        raise InvalidArgument(f"there is no option {name!r}", hint=f"there are {', '.join(sorted(known))}")
+
+
 def machine_spec(
     image: str | None, command: Sequence[str] | None = None, **options: Unpack[MachineOptions]
 ) -> MachineSpec:
@@ -111,6 +121,7 @@ def machine_spec(
     Raises:
         InvalidArgument: an argument is out of bounds or malformed; the message names it.
     """
+    check_names(options, MachineOptions.__annotations__)
     if isinstance(command, str):
         raise InvalidArgument("the command is one string", hint=f"give a list of arguments, like {command.split()}")
     entrypoint = options.get("entrypoint")

@@ -10,7 +10,7 @@ from typing import Unpack
 from propolis.errors import InvalidArgument
 from propolis.image.manifest import Config
 from propolis.machine.confinement import rlimits
-from propolis.machine.options import ExecOptions
+from propolis.machine.options import ExecOptions, check_names
 from propolis.spec import MachineSpec, Process
 
 
@@ -54,8 +54,9 @@ def exec_process(workload: Process, argv: Sequence[str], **options: Unpack[ExecO
     """One more process beside the workload.
 
     Raises:
-        InvalidArgument: an option is out of bounds.
+        InvalidArgument: there is no such option, or it is out of bounds.
     """
+    check_names(options, ExecOptions.__annotations__)
     if isinstance(argv, str) or not argv:
         raise InvalidArgument("exec takes a list of arguments, the program first")
     umask = options.get("umask")

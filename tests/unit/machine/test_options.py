@@ -38,6 +38,7 @@ def test_what_is_not_a_size_is_refused(text):
         ({"command": ["a\0"]}, "NUL"),
         ({"command": "ls -l"}, "one string"),
         ({"initrd": "x"}, "needs the kernel"),
+        ({"workdir": "/x"}, "no option 'workdir'"),
     ],
 )
 def test_bad_arguments_are_named(arguments, words):

@@ -3,7 +3,7 @@ import pytest
 from propolis.errors import InvalidArgument
 from propolis.image.manifest import Config, Platform
 from propolis.machine.options import machine_spec
-from propolis.machine.workload import main_process, merged_env
+from propolis.machine.workload import exec_process, main_process, merged_env
 
 
 def config(**changes):
@@ -49,3 +49,8 @@ def test_the_callers_words_win_over_the_images():
     assert main_process(image, machine_spec("x")).user == "daemon"
     process = main_process(image, machine_spec("x", working_dir="/tmp", user="0"))
     assert (process.working_dir, process.user) == ("/tmp", "0")
+
+
+def test_an_option_that_exec_does_not_have_is_named():
+    with pytest.raises(InvalidArgument, match="no option 'input_'"):
+        exec_process(main_process(config(cmd=("sh",)), machine_spec("x")), ["ls"], input_=b"")
