@@ -31,10 +31,19 @@ _HOMES = {
     "run": "propolis.machine.blocking",
 }
 
+_ROOMS = ("disk", "images", "progress")
+"""Modules of the public interface that need no import of their own."""
+
 __all__ = ["AsyncMachine", "Machine", "Mount", "Result", "SignalScope", "arun", "errors", "pull", "run"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return import_module(f"propolis.{name}")
     raise AttributeError(f"module 'propolis' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_ROOMS})
