@@ -338,11 +338,11 @@ _SIGKILL = 9
 
 _HINTS = {
     Failure.INVALID: "",
-    Failure.NOT_FOUND: "Check its spelling, the image's PATH, and that the image contains it.",
-    Failure.NOT_EXECUTABLE: "Check its mode bits, and that it is built for the guest's architecture.",
-    Failure.USER: "Name a user of the image's /etc/passwd, or give numbers (uid:gid), which need no entry.",
-    Failure.WORKING_DIR: "Name a directory that exists in the image and that can be entered.",
-    Failure.RESOURCES: "Give the machine more memory, or end some of its processes.",
+    Failure.NOT_FOUND: "check its spelling, the image's PATH, and that the image has it",
+    Failure.NOT_EXECUTABLE: "name a program that has the right mode bits and is built for the guest's architecture",
+    Failure.USER: "name a user of the image's /etc/passwd, or give numbers (uid:gid), which need no entry",
+    Failure.WORKING_DIR: "name a directory that can be entered",
+    Failure.RESOURCES: "give the machine more memory, or end some of its processes",
     Failure.SYSTEM: "",
 }
 

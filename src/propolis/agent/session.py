@@ -207,7 +207,7 @@ class Session:
         if generation != wire.GENERATION or isinstance(generation, bool):
             raise ProtocolError(
                 f"the guest speaks agent protocol {str(generation)[:32]!r}, this propolis speaks {wire.GENERATION}",
-                hint="The guest's init and this package are of different versions: rebuild or reinstall propolis.",
+                hint="the guest's init and this package are of different versions: rebuild or reinstall propolis",
             )
         hello = _read_hello(document)
         if hello is None:
@@ -301,7 +301,7 @@ class Session:
         if len(text) > wire.MAX_DOCUMENT:
             raise InvalidArgument(
                 f"arguments and environment take {len(text)} bytes in the request, at most {wire.MAX_DOCUMENT}",
-                hint="Pass long data through standard input or a file.",
+                hint="pass long data through standard input or a file",
             )
         self._last_stream += 1
         self._streams[self._last_stream] = _Stream(document["credit"])

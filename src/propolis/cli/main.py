@@ -114,7 +114,8 @@ def outcome(call: Callable[[], object]) -> int:
     except click.ClickException as error:
         usage, hint = "", ""
         if isinstance(error, click.UsageError):
-            usage, hint = error.ctx.get_usage() if error.ctx is not None else "", "see `propolis --help`"
+            usage = error.ctx.get_usage() if error.ctx is not None else ""
+            hint = f"see `{error.ctx.command_path if error.ctx is not None else 'propolis'} --help`"
         show_error(error.format_message(), hint, kind="InvalidArgument", exit_code=EXIT_USAGE, usage=usage)
         return EXIT_USAGE
     except PropolisError as error:

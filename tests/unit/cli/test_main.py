@@ -64,7 +64,8 @@ def test_what_cannot_be_understood_is_a_usage_error(capsys, arguments):
     assert main.run(arguments) == 125
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.splitlines()[-1] == "  hint: see `propolis --help`"
+    command = "propolis run" if arguments[0] == "run" else "propolis"
+    assert said.err.splitlines()[-1] == f"  hint: see `{command} --help`"
 
 
 def test_without_arguments_the_help_is_shown_as_it_is(capsys):
