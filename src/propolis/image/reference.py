@@ -75,7 +75,7 @@ def parse(text: str, probe: Probe) -> Reference:
         ImageNotFound: a bare path or name at which nothing lies on this host.
     """
     if not text or "\0" in text or len(text) > _MAX_TEXT:
-        raise InvalidArgument(f"{text[:80]!r} is not an image reference", hint="give a path, for example oci:DIR:TAG")
+        raise InvalidArgument(f"{text[:80]!r} is not an image reference", hint="as in busybox:1.36 or oci:DIR:TAG")
     if text.startswith(_FOREIGN):
         raise InvalidArgument(
             f"images cannot be read from {text.partition(':')[0]}:, as in {text[:200]!r}", hint=_foreign_hint(text)

@@ -36,7 +36,10 @@ def parse_bind(text: str) -> Mount:
         raise InvalidArgument(f"{text[:200]!r} is no mount", hint="write -v HOST_PATH:PATH or -v HOST_PATH:PATH:ro")
     options = set((match["options"] or "").split(","))
     if unknown := options - _IGNORED - {"ro"}:
-        raise InvalidArgument(f"{text[:200]!r}: {min(unknown)!r} is no option of a mount", hint="ro and rw are")
+        raise InvalidArgument(
+            f"{text[:200]!r}: {min(unknown)!r} is no option of a mount",
+            hint="ro and rw are; a path with a colon goes into --mount",
+        )
     source = match["source"]
     if not re.search(r"[/\\]", source) and source not in (".", ".."):
         raise Unsupported(f"{source!r} names a volume, and there are none yet", hint=f"a directory is ./{source}")
