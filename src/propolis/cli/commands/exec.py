@@ -28,6 +28,7 @@ from propolis.spec import Process
 @click.option("-d", "--detach", is_flag=True, help="Leave it running; nobody hears its output.")
 @click.option("--detach-keys", default=detach_keys.DEFAULT, show_default=True, metavar="KEYS", help="Leave it running.")
 @click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without value: take ours.")
+@click.option("--env-file", multiple=True, metavar="FILE", help="The same, a line each; # begins a comment.")
 @click.option("-w", "--workdir", metavar="DIR", help="Working directory in the machine.")
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="User (and group), by name or number.")
 @click.option("--privileged", is_flag=True, help="All capabilities.")
@@ -40,7 +41,7 @@ def command(machine: str, command: tuple[str, ...], **given: Any) -> int:
     if interactive and tty and not terminal.is_terminal(streams.STDIN):
         raise InvalidArgument("standard input is not a terminal", hint="leave out -t, or -i")
     options: ExecOptions = {
-        "env": (terminal.environment() if tty else {}) | environment(given["env"]),
+        "env": (terminal.environment() if tty else {}) | environment(given["env"], given["env_file"]),
         "working_dir": given["workdir"],
         "user": given["user"],
         "privileged": given["privileged"],

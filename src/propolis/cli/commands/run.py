@@ -5,7 +5,7 @@ Options are docker's. Pipes are served by one process; a run that may be left al
 
 import math
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +18,16 @@ from propolis.cli import detach_keys, streams, terminal
 from propolis.cli.foreground import Foreground, Opened
 from propolis.cli.image_options import image_options
 from propolis.cli.progress import Progress, progress_options
-from propolis.errors import DeadlineExceeded, InvalidArgument
+from propolis.errors import DeadlineExceeded, InvalidArgument, Unsupported
 from propolis.image.reference import reads_standard_input
 from propolis.machine.grouping import ungrouped
 from propolis.machine.launch import launch
 from propolis.machine.mounts import parse_bind, parse_mount, parse_tmpfs
 from propolis.machine.options import DEFAULT_BOOT_TIMEOUT, DEFAULT_MEMORY, machine_spec
 from propolis.spec import MachineSpec, Mount
+
+_MOST_VARIABLES = 1 << 20
+"""Bytes of a file of variables."""
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -41,6 +44,7 @@ from propolis.spec import MachineSpec, Mount
     help="What to type to leave it running, with -it; empty: nothing.",
 )
 @click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without value: take ours.")
+@click.option("--env-file", multiple=True, metavar="FILE", help="The same, a line each; # begins a comment.")
 @click.option("-w", "--workdir", metavar="DIR", help="Working directory in the machine.")
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="User (and group), by name or number.")
 @click.option("-v", "--volume", multiple=True, metavar="HOST_PATH:PATH[:ro]", help="Show a directory or file of ours.")
@@ -60,6 +64,7 @@ from propolis.spec import MachineSpec, Mount
 @click.option("--pids-limit", type=int, metavar="N", help="Most processes and threads of the workload.")
 @click.option("--pid", metavar="host|private", help="private: the workload does not see the agent. [default: host]")
 @click.option("--group-add", multiple=True, metavar="GROUP", help="Add a group to the workload's user.")
+@click.option("--network", "--net", metavar="none", help="none: only loopback. There is no other yet.")
 @click.option("--dns", multiple=True, metavar="ADDRESS", help="Name a server in /etc/resolv.conf.")
 @click.option("--entrypoint", metavar="PROGRAM", help="Replace the image's entrypoint and command.")
 @click.option("--hostname", metavar="NAME", help="The machine's host name.")
@@ -77,6 +82,7 @@ from propolis.spec import MachineSpec, Mount
 @image_options()
 @click.option("--rootfs", is_flag=True, help="IMAGE is a directory or a tar with a root file system, and no image.")
 @click.option("--rm", is_flag=True, help="Accepted for docker's sake: machines are always removed when they end.")
+@click.option("--init", is_flag=True, help="Accepted for docker's sake: the agent reaps what the workload leaves.")
 @click.option("--timing", is_flag=True, help="Tell at the end how long each step took.")
 @progress_options
 def command(image: str, command: tuple[str, ...], **given: Any) -> int:
@@ -87,6 +93,11 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
     stand for the tag, and - for a FILE that comes through standard input.
     """
     _check_input(image, given)
+    if given["network"] not in (None, "none"):
+        raise Unsupported(
+            f"there is no network {given['network'][:60]!r}: a machine has only its loopback interface",
+            hint="leave out --network",
+        )
     if given["interactive"] and given["tty"] and not given["detach"] and not terminal.is_terminal(streams.STDIN):
         raise InvalidArgument("standard input is not a terminal", hint="leave out -t, or -i")
     spec = machine_spec(
@@ -94,7 +105,7 @@ def command(image: str, command: tuple[str, ...], **given: Any) -> int:
         command,
         rootfs=image if given["rootfs"] else None,
         platform=given["platform"],
-        env=(terminal.environment() if given["tty"] else {}) | environment(given["env"]),
+        env=(terminal.environment() if given["tty"] else {}) | environment(given["env"], given["env_file"]),
         working_dir=given["workdir"],
         user=given["user"],
         entrypoint=given["entrypoint"],
@@ -189,14 +200,38 @@ def _assignments(option: str, given: Iterable[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def environment(given: Iterable[str]) -> dict[str, str]:
-    """Variables by name; one without value is ours, or left out if we have none."""
+def environment(given: Iterable[str], files: Iterable[str] = ()) -> dict[str, str]:
+    """Variables by name, those of `files` before those that are `given`; one without value is ours, or left out.
+
+    Raises:
+        InvalidArgument: a file cannot be read, or a line of it is no variable.
+    """
     chosen = {}
-    for text in given:
+    for text in (*(line for file in files for line in _lines(file)), *given):
         name, equals, value = text.partition("=")
         if equals or name in os.environ:
             chosen[name] = value if equals else os.environ[name]
     return chosen
+
+
+def _lines(file: str) -> Iterator[str]:
+    """The variables in a file as docker takes it: `NAME=VALUE` or `NAME`, nothing quoted or replaced."""
+    try:
+        with Path(file).open("rb") as opened:
+            data = opened.read(_MOST_VARIABLES + 1)
+        if len(data) > _MOST_VARIABLES:
+            raise InvalidArgument(f"{file[:200]} is too large for a file of variables")
+        lines = [line.removesuffix("\r") for line in data.decode("utf-8-sig").split("\n")]
+    except OSError as error:
+        raise InvalidArgument(f"cannot read {file[:200]}: {error.strerror}", hint="check the path") from error
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"{file[:200]} is not text in UTF-8") from error
+    for number, line in enumerate(map(str.lstrip, lines), 1):
+        name = line.partition("=")[0]
+        if line and not line.startswith("#"):
+            if not name or any(map(str.isspace, name)):
+                raise InvalidArgument(f"{file[:200]}, line {number}: {name[:60]!r} is no name of a variable")
+            yield line
 
 
 def _timeout(seconds: float | None) -> float | None:
