@@ -35,9 +35,17 @@ class Log:
         if len(self._kept) > 2 * KEPT_LOG:
             del self._kept[:-KEPT_LOG]
 
-    def content(self) -> bytes:
-        """The end of it, at most `KEPT_LOG` bytes."""
-        return bytes(self._kept[-KEPT_LOG:])
+    def content(self, lines: int | None = None) -> bytes:
+        """The end of it, at most `KEPT_LOG` bytes; only the last `lines`, if a number is given."""
+        kept = bytes(self._kept[-KEPT_LOG:])
+        if lines is None:
+            return kept
+        position = len(kept) - kept.endswith(b"\n")
+        for _ in range(lines):
+            position = kept.rfind(b"\n", 0, position)
+            if position < 0:
+                return kept
+        return kept[position + 1 :] if lines else b""
 
 
 class _Listener:
@@ -180,12 +188,14 @@ class Broadcast:
         return status
 
     async def _logs(self, served: Served) -> ExitStatus:
-        """`host.logs [follow]`: what is kept of the output; then, perhaps, what comes."""
+        """`host.logs [follow] [tail=N]`: what is kept of the output, or its last lines; then, perhaps, what comes."""
+        wanted = [word.removeprefix("tail=") for word in served.argv if word.startswith("tail=")]
+        lines = int(wanted[0]) if wanted and wanted[0].isdecimal() else None
         if "follow" not in served.argv:
-            await served.write(self.log.content())
+            await served.write(self.log.content(lines))
             return ExitStatus(0)
         with self._listening() as listener:
-            await served.write(self.log.content())
+            await served.write(self.log.content(lines))
             await self._deliver(listener, served)
         return ExitStatus(0)
 

@@ -10,7 +10,7 @@ from propolis.agent.client import AgentClient
 from propolis.agent.process import ExitStatus
 from propolis.agent.relay import Relay
 from propolis.agent.wire import Source
-from propolis.machine.broadcast import KEPT_LOG, Broadcast
+from propolis.machine.broadcast import KEPT_LOG, Broadcast, Log
 from propolis.testing.channels import memory_channel_pair
 from propolis.testing.guest import FakeGuest
 
@@ -97,6 +97,41 @@ async def test_with_nobody_attached_the_end_of_it_is_kept():
             assert await wait.wait() == ExitStatus(4)
         async with stage.calling("host.attach") as attached:
             assert await attached.wait() == ExitStatus(4)
+
+
+@pytest.mark.parametrize(
+    ("printed", "lines", "kept"),
+    [
+        (b"a\nb\nc\n", 2, b"b\nc\n"),
+        (b"a\nb\nc", 2, b"b\nc"),
+        (b"a\nb\n", 9, b"a\nb\n"),
+        (b"a\nb\n", 0, b""),
+        (b"a", 0, b""),
+        (b"\n\n", 1, b"\n"),
+        (b"", 3, b""),
+    ],
+)
+def test_the_last_lines_of_a_log(printed, lines, kept):
+    log = Log()
+    log.append(printed)
+    assert log.content(lines) == kept
+
+
+async def test_logs_begin_with_as_many_lines_as_are_asked_for():
+    async def init(process):
+        await process.write(b"one\ntwo\nthree\n")
+        await process.read()
+        await process.write(b"four\n")
+        return 0
+
+    async with staged(init) as stage:
+        await until(lambda: stage.broadcast.log.content().endswith(b"three\n"))
+        async with stage.calling("host.logs", "tail=2") as logs:
+            assert await logs.stdout.read() == b"two\nthree\n"
+        async with stage.calling("host.logs", "follow", "tail=1") as logs, stage.calling("host.attach") as typing:
+            assert await logs.stdout.receive() == b"three\n"
+            await typing.stdin.send(b"x")
+            assert await logs.stdout.read() == b"four\n"
 
 
 async def test_who_stops_reading_holds_up_one_who_reads_not_and_is_let_go():

@@ -4,7 +4,7 @@ import anyio
 import click
 
 from propolis.cli import streams
-from propolis.errors import CommandNotFound, MachineError
+from propolis.errors import CommandNotFound, InvalidArgument, MachineError
 from propolis.machine.connecting import connected
 from propolis.machine.grouping import ungrouped
 
@@ -12,10 +12,14 @@ from propolis.machine.grouping import ungrouped
 @click.command("logs")
 @click.argument("machine")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what it prints from now on.")
+@click.option("-n", "--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.")
 @click.option("--console", is_flag=True, help="What its kernel and init printed instead.")
-def command(machine: str, follow: bool, console: bool) -> None:
+def command(machine: str, follow: bool, tail: int | None, console: bool) -> None:
     """Print the last mebibyte of both outputs of MACHINE's workload."""
-    words = ["host.console"] if console else ["host.logs", *(["follow"] if follow else [])]
+    if console and (follow or tail is not None):
+        raise InvalidArgument("--console is printed as it is now, all of it", hint="leave out --follow and --tail")
+    words = ["host.logs", *(["follow"] if follow else []), *([] if tail is None else [f"tail={tail}"])]
+    words = ["host.console"] if console else words
     with ungrouped():
         anyio.run(_print, machine, words)
 
