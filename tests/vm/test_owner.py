@@ -63,7 +63,9 @@ def test_a_machine_in_the_background_is_reached_by_name_id_and_prefix(cli, backg
     assert b"propolis-init" in cli("logs", "--console", "web").stdout or cli("logs", "--console", "web").returncode == 0
     listed = json.loads(cli("ps", "--json").stdout)
     assert (listed["id"], listed["name"]) == (machine, "web")
-    assert listed["status"].startswith("up ")
+    assert listed["status"].startswith("up ") and abs(listed["since"] - time.time()) < 600
+    assert json.loads(cli("ps", "-a", "--format", "json").stdout)["since"] == listed["since"]
+    assert cli("logs", "--tail", "0", "web").stdout == b""
     assert cli("ps", "-q").stdout.decode().split() == [machine]
     assert cli("stop", "-t", "1", "web").returncode == 0
     gone()

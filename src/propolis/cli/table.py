@@ -1,13 +1,15 @@
 """Results as text for people: tables, sizes, times. Everything that is shown may come from an image."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import click
 
 from propolis.cli.render import printable
 
+_Command = TypeVar("_Command", bound=Callable[..., object])
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _PERIODS = (
     (31536000, "years"),
@@ -17,6 +19,26 @@ _PERIODS = (
     (3600, "hours"),
     (60, "minutes"),
 )
+
+
+def format_options(plain: str = "table", *, what: str = "one object a line") -> Callable[[_Command], _Command]:
+    """Give a command `--format` and `--json`; it gets `plain` or `json` as `form`."""
+    form = click.option(
+        "--format",
+        "form",
+        type=click.Choice([plain, "json"]),
+        default=plain,
+        callback=lambda context, _parameter, given: "json" if context.meta.get(__name__) else given,
+        help=f"json: {what}.",
+    )
+    short = click.option(
+        "--json", is_flag=True, expose_value=False, is_eager=True, callback=_json, help="--format json"
+    )
+    return lambda command: form(short(command))
+
+
+def _json(context: click.Context, _parameter: click.Parameter, given: bool) -> None:
+    context.meta[__name__] = given
 
 
 def show_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

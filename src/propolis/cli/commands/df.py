@@ -5,16 +5,14 @@ from dataclasses import asdict
 
 import click
 
-from propolis.cli.table import show_table, size_text
+from propolis.cli.table import format_options, show_table, size_text
 from propolis.images.space import Usage, usage
 
 _TITLES = ("TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE")
 
 
 @click.command("df")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "json"]), default="table", help="json: one object a line."
-)
+@format_options()
 def command(form: str) -> None:
     """Show what propolis takes from this host: as it is allocated, what is shared counted once.
 

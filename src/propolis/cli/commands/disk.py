@@ -16,6 +16,7 @@ import click
 from propolis.cli.image_options import image_options
 from propolis.cli.progress import Progress, progress_options
 from propolis.cli.render import printable
+from propolis.cli.table import format_options
 from propolis.disk import container, verity
 from propolis.disk.base import DiskReader
 from propolis.disk.ext4 import superblock, verify
@@ -77,12 +78,12 @@ def build_command(source: str, output: str, **given: Any) -> int:
 
 @command.command("info")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def info_command(file: Path, as_json: bool) -> int:
+@format_options("text", what="one object")
+def info_command(file: Path, form: str) -> int:
     """Tell what kind of disk FILE is, and what is on it."""
     with _opened(file) as disk:
         found = _facts(file, disk)
-    if as_json:
+    if form == "json":
         click.echo(json.dumps(found, indent=2))
         return 0
     for part, values in found.items():

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import click
 
+from propolis.cli.table import format_options
 from propolis.machine.doctor import examine, mend
 from propolis.preflight.checks import Verdict
 
@@ -12,18 +13,18 @@ _MARKS = {Verdict.OK: "ok  ", Verdict.WARNING: "warn", Verdict.FAILURE: "FAIL"}
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@format_options("text", what="one array")
 @click.option("--fix", is_flag=True, help="First remove what machines of killed processes have left.")
-def command(as_json: bool, fix: bool) -> int:
+def command(form: str, fix: bool) -> int:
     """Show what works on this host, why not, and what to do about it.
 
     Exits with 1 when no machine can run here.
     """
     if fix:
         for line in mend():
-            click.echo(line, err=as_json)
+            click.echo(line, err=form == "json")
     checks = examine()
-    if as_json:
+    if form == "json":
         click.echo(json.dumps([asdict(check) for check in checks], indent=2))
     else:
         width = max(len(check.name) for check in checks)

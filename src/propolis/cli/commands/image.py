@@ -6,7 +6,7 @@ import sys
 import click
 
 from propolis.cli.render import printable
-from propolis.cli.table import size_text
+from propolis.cli.table import format_options, size_text
 from propolis.errors import InvalidArgument
 from propolis.images.collection import Collected, prune
 
@@ -23,7 +23,7 @@ def command() -> None:
 )
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@format_options("text", what="one object")
 def prune_command(everything: bool, blobs: bool, force: bool, dry_run: bool, form: str) -> None:
     """Remove images without a name, and what is damaged, of no use any more, or was left half done.
 

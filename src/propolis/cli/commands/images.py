@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from propolis.cli.table import age_text, created_text, show_table, size_text
+from propolis.cli.table import age_text, created_text, format_options, show_table, size_text
 from propolis.image.registry.name import parse_name
 from propolis.images.catalog import ImageSummary, list_images
 
@@ -18,9 +18,7 @@ _NOTHING = "<none>"
 @click.argument("name", required=False, default="")
 @click.option("-q", "--quiet", is_flag=True, help="Print digests only.")
 @click.option("--digests", "with_digests", is_flag=True, help="Show digests in full.")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "json"]), default="table", help="json: one object a line."
-)
+@format_options()
 def command(name: str, quiet: bool, with_digests: bool, form: str) -> None:
     """List the images of this host; only those of the repository NAME, or called NAME:TAG, if it is given.
 

@@ -5,7 +5,7 @@ import time
 
 import click
 
-from propolis.cli.table import show_table
+from propolis.cli.table import format_options, show_table
 from propolis.host.directories import data_directory
 from propolis.machine.control import SOCKET
 from propolis.state.record import MachineRecord
@@ -16,36 +16,45 @@ _TITLES = ("MACHINE ID", "NAME", "IMAGE", "STATUS", "OWNER")
 
 @click.command("ps")
 @click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def command(quiet: bool, as_json: bool) -> None:
+@click.option(
+    "-a",
+    "--all",
+    is_flag=True,
+    expose_value=False,
+    help="Accepted for docker's sake: those that ended are gone.",
+)
+@format_options()
+def command(quiet: bool, form: str) -> None:
     """List the machines that run."""
     machines = MachineStore(data_directory()).living()
     if quiet:
         for machine in machines:
             click.echo(machine.id)
-    elif as_json:
+    elif form == "json":
         for machine in machines:
             click.echo(json.dumps(_described(machine)))
     else:
-        show_table(_TITLES, [tuple(map(str, _described(machine).values())) for machine in machines])
+        show_table(_TITLES, [tuple(map(str, _described(machine).values()))[: len(_TITLES)] for machine in machines])
 
 
-def _described(machine: MachineRecord) -> dict[str, str | int]:
+def _described(machine: MachineRecord) -> dict[str, str | int | float | None]:
+    since = _since(machine)
     return {
         "id": machine.id,
         "name": machine.name,
         "image": machine.image,
-        "status": _status(machine),
+        "status": "starting" if since is None else f"up {_duration(time.time() - since)}",
         "owner": machine.owner.pid,
+        "since": since,
     }
 
 
-def _status(machine: MachineRecord) -> str:
+def _since(machine: MachineRecord) -> float | None:
+    """When it was up, in seconds since the epoch."""
     try:
-        since = (machine.directory / SOCKET).stat().st_mtime  # it is made when the machine is up
+        return (machine.directory / SOCKET).stat().st_mtime  # it is made then
     except OSError:
-        return "starting"
-    return f"up {_duration(time.time() - since)}"
+        return None
 
 
 def _duration(seconds: float) -> str:

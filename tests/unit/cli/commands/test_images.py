@@ -55,6 +55,7 @@ def test_images_as_a_table_and_for_programs(cli, store):
     assert cli("images").out.splitlines()[-1].split()[:3] == ["<none>", "<none>", lost[7:19]]
     assert cli("rmi", lost[7:19]).status == 0
     lines = [json.loads(line) for line in cli("images", "--format", "json").out.splitlines()]
+    assert cli("images", "--json").out == cli("images", "--format", "json").out
     assert [(line["name"], line["is_complete"]) for line in lines] == [(A, True), ("example.org/b:2", False)]
 
 
