@@ -91,7 +91,10 @@ class Inventory:
         return self._reaches[digest]
 
     def unnamed(self) -> list[str]:
-        """Images without a name: loaded without one, or their names went to others. Not what is still on its way."""
+        """Images that are here with all of their layers, but without a name: loaded so, or it went to another.
+
+        Neither what was only run from elsewhere, whose disks are a cache, nor what is still on its way.
+        """
         named = self.named()
         found = [
             self.reach(blob.digest)
@@ -102,7 +105,7 @@ class Inventory:
         return [
             reach.digest
             for reach in found
-            if reach.variants and reach.digest not in parts and not self._is_on_its_way(reach.digest)
+            if reach.digest not in parts and self._is_whole(reach) and not self._is_on_its_way(reach.digest)
         ]
 
     def named(self, records: Iterable[TagRecord] | None = None) -> set[str]:
@@ -127,6 +130,9 @@ class Inventory:
     def machines(self, digest: str) -> tuple[str, ...]:
         """Names of the machines that use an image."""
         return tuple(sorted({lease.machine for lease in self.users(digest) if lease.machine}))
+
+    def _is_whole(self, reach: Reach) -> bool:
+        return any(all(self.store.has(layer.digest) for layer in variant.layers) for variant in reach.variants)
 
     def _is_on_its_way(self, digest: str) -> bool:
         users = self.users(digest)
