@@ -175,7 +175,8 @@ def storage_errors(target: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise DiskError(
-                f"cannot write {target}: {error.strerror}", hint="check the directory's owner and permissions"
+                f"cannot write {target}: {error.strerror}",
+                hint="check the directory's owner and permissions (PROPOLIS_CACHE and PROPOLIS_DATA name other places)",
             ) from error
         if sys.platform == "win32" and error.errno == errno.ENOENT and len(str(target)) >= _LONGEST_PATH:
             raise DiskError(

@@ -83,6 +83,8 @@ class MachineStore:
 
     def list(self) -> list[MachineRecord]:
         """All machines that are remembered, by name; some may have died since."""
+        if not self._path.exists():  # asking is no reason to write
+            return []
         with self._database() as database:
             return [_record(row) for row in database.execute("SELECT * FROM machine ORDER BY name")]
 

@@ -39,6 +39,13 @@ def test_what_is_added_is_listed_until_it_is_removed(store):
     assert not machine.directory.exists()
 
 
+def test_asking_writes_nothing(store, tmp_path):
+    assert store.list() == store.living() == []
+    with pytest.raises(MachineNotFound):
+        store.find("web")
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_living_machines_cannot_share_a_name(store):
     store.add(record(store, 0, name="web"))
     with pytest.raises(NameInUse, match="web"):
