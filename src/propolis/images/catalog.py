@@ -9,7 +9,7 @@ from propolis.host.directories import cache_directory
 from propolis.image.document import MAX_DOCUMENT, load
 from propolis.image.manifest import Layer
 from propolis.image.registry.name import parse_name
-from propolis.images.inventory import Inventory, Match, Sizes
+from propolis.images.inventory import Inventory, Match, Sizes, bare
 from propolis.images.reach import Reach, Variant
 from propolis.state.leases import collecting
 
@@ -93,7 +93,7 @@ def tag(source: str, target: str) -> None:
         InvalidArgument: one of them is no name, or it cannot be given.
         StorageFull, DiskError: the cache cannot be written to.
     """
-    name = parse_name(target)
+    name = parse_name(bare(target))
     if name.digest:
         raise InvalidArgument(f"{target[:200]!r} has a digest, which cannot be given", hint="give a name with a tag")
     cache = cache_directory()
@@ -121,6 +121,7 @@ def _summary(inventory: Inventory, sizes: Sizes, name: str, digest: str, used: f
 
 
 def _wanted(name: str) -> str:
+    name = bare(name)
     parsed = parse_name(name)
     has_tag = parsed.digest or ":" in name.rpartition("/")[2]
     return str(parsed.as_kept) if has_tag else parsed.place

@@ -20,6 +20,8 @@ from propolis.images.reach import Reach, follow
 from propolis.state.leases import Held, collecting, held
 
 _SHORTEST_ID = 4
+_REGISTRY = "docker://"
+"""What a name may begin with: `pull` prints it so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,7 @@ class Inventory:
             ImageNotFound: there is none.
             InvalidArgument: it is no name, or several begin so.
         """
+        text = bare(text)
         if digests.is_digest(text):
             return self._of_digest(text)
         try:
@@ -238,6 +241,11 @@ class Sizes:
     def unique(self, names: Iterable[str]) -> int:
         """Bytes of what of that belongs to at most one image."""
         return self.total(name for name in names if self.owners[name] <= 1)
+
+
+def bare(text: str) -> str:
+    """A name without what says that it is one."""
+    return text.removeprefix(_REGISTRY)
 
 
 def _means(name: ImageName, record: TagRecord) -> bool:

@@ -62,6 +62,15 @@ def test_an_image_without_a_name_is_listed_last_and_found_by_the_beginning_of_it
     assert [image.name for image in list_images()] == [A, "docker.io/library/b:latest"]
 
 
+def test_a_name_may_be_given_as_pull_prints_it(store):
+    digest = store.image(B, [ONE])
+    for name in (f"docker://{B}@{digest}", "docker://example.org/b", f"docker://example.org/b@{digest}"):
+        assert inspect(name)[0]["Id"] == digest
+    assert [image.name for image in list_images("docker://example.org/b")] == [B]
+    tag(f"docker://{B}@{digest}", "docker://a:1")
+    assert [image.name for image in list_images("a")] == [A]
+
+
 def test_an_image_that_somebody_is_bringing_is_not_listed_before_it_has_its_name(store):
     digest = store.image("", [ONE])
     with Lease(store.cache) as lease:
