@@ -1,6 +1,7 @@
 """A guest that is lost, or never answers: what it printed last belongs to the error that tells of it."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def told(handle: VMHandle) -> Iterator[None]:
         raise
 
 
-async def greeted(agent: "AgentClient", handle: VMHandle, seconds: float) -> "Hello":
+async def greeted(agent: "AgentClient", handle: VMHandle, seconds: float, cpus: int) -> "Hello":
     """The agent's greeting, for which a guest that boots has `seconds`.
 
     Raises:
@@ -40,7 +41,7 @@ async def greeted(agent: "AgentClient", handle: VMHandle, seconds: float) -> "He
     except DeadlineExceeded as error:
         raise BootFailed(
             f"the guest did not answer within {seconds:g} s",
-            hint="a loaded host may need a longer --boot-timeout; " + _last_words(handle),
+            hint=f"{_too_slow(cpus)}; {_last_words(handle)}",
             console=handle.console(),
         ) from error
     except MachineLost as error:
@@ -49,6 +50,13 @@ async def greeted(agent: "AgentClient", handle: VMHandle, seconds: float) -> "He
         raise BootFailed(
             "the guest ended before it was ready", hint=_last_words(handle), console=handle.console()
         ) from error
+
+
+def _too_slow(cpus: int) -> str:
+    ours = os.cpu_count() or 1
+    if cpus > ours:
+        return f"{cpus} CPUs are more than this host's {ours}, which may take too long to come up"
+    return "a loaded host may need a longer --boot-timeout"
 
 
 def _last_words(handle: VMHandle) -> str:

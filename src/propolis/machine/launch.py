@@ -119,7 +119,7 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
         from propolis.machine.control import Control
 
         agent = await clean_up.enter_async_context(AgentClient(await handle.agent()))
-        hello = await greeted(agent, handle, spec.boot_timeout)
+        hello = await greeted(agent, handle, spec.boot_timeout, spec.cpus)
         reporter.end("boot")
         control = Control(record, process, handle, agent, hello, partial(_shut_down, handle, agent))
         await clean_up.enter_async_context(control)

@@ -185,6 +185,17 @@ async def test_a_guest_that_never_answers_has_not_booted(place, backend):
     assert is_clean(place, backend)
 
 
+async def test_more_cpus_than_there_are_are_named_when_a_guest_does_not_answer(place, backend, monkeypatch):
+    async def silent(_handle):
+        pass
+
+    for ours, words in ((2, "3 CPUs are more than this host's 2"), (3, "--boot-timeout")):
+        monkeypatch.setattr("os.cpu_count", lambda found=ours: found)
+        with pytest.raises(BootFailed) as caught:
+            await with_guest(backend, silent, lambda: arun(place.image, boot_timeout=0.2, cpus=3))
+        assert words in caught.value.hint
+
+
 async def test_a_guest_that_dies_has_not_booted(place, backend):
     async def dying(handle):
         handle.print_to_console("propolis-init: no disk\n")
