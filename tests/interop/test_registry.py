@@ -117,7 +117,7 @@ def test_tls_and_logins(busybox_image, secure, ca, home, tmp_path, monkeypatch):
     name = f"{secure}/busybox"
     with pytest.raises(RegistryUnreachable, match="cannot be trusted") as caught:
         opened(name, tmp_path)
-    assert "SSL_CERT_FILE" in caught.value.hint
+    assert "SSL_CERT_FILE" in caught.value.hint and f"certs.d/{secure}/ca.crt" in caught.value.hint
     ca.cert_pem.write_to_path(home / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(home / "ca.pem"))
     with pytest.raises(AccessDenied, match="authentication required") as caught:
@@ -126,8 +126,9 @@ def test_tls_and_logins(busybox_image, secure, ca, home, tmp_path, monkeypatch):
     (home / ".docker").mkdir()
     config = home / ".docker/config.json"
     config.write_text(json.dumps({"auths": {secure: {"auth": base64.b64encode(b"bob:wrong").decode()}}}))
-    with pytest.raises(AccessDenied):
+    with pytest.raises(AccessDenied) as caught:
         opened(name, tmp_path)
+    assert "the login that is kept for it does not do" in caught.value.hint
     config.unlink()
     # as skopeo itself writes it
     login = ["skopeo", "login", "--tls-verify=false", "--authfile", config, "-u", "bob", "-p", "hunter2", secure]

@@ -77,6 +77,11 @@ class Authenticator:
             return "" if self.header(scope) == refused else self.header(scope)
 
     @property
+    def has_login(self) -> bool:
+        """Whether a login was found when the registry asked for one."""
+        return any(credentials is not None for credentials in self._found)
+
+    @property
     def secrets(self) -> list[str]:
         """What must not be shown, whoever says it."""
         found = [kept.header.partition(" ")[2] for kept in self._kept.values()]

@@ -167,7 +167,10 @@ class RegistryClient:
             wait = retry_after(answer.headers.get("retry-after"))
             return Transient(RegistryError(what, hint=hint or "try again later"), wait=wait)
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return AccessDenied(what, hint=f"check the name; if it is right: docker login {self.origin.domain}")
+            login = f"docker login {self.origin.domain}"
+            if self._auth.has_login:
+                return AccessDenied(what, hint=f"the login that is kept for it does not do: check the name, or {login}")
+            return AccessDenied(what, hint=f"check the name; if it is right: {login}")
         if status == HTTPStatus.NOT_FOUND:
             return ImageNotFound(f"{shown}: not there{said}", hint="check the name and the tag")
         return RegistryError(what)

@@ -4,10 +4,12 @@ import contextlib
 import re
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 from urllib3 import exceptions as library
 
 from propolis.errors import RegistryError, RegistryUnreachable
+from propolis.host.directories import configuration_directory
 from propolis.image.registry.address import Address
 from propolis.image.registry.retry import Transient
 
@@ -51,7 +53,7 @@ def _no_connection(where: str, error: Exception) -> Exception:
     if found is not None:
         return RegistryUnreachable(
             f"{where} cannot be trusted: {found.verify_message or _reason(found)}",
-            hint="add its CA to the system's store or to certs.d, or name it in SSL_CERT_FILE",
+            hint=f"name its CA in SSL_CERT_FILE, or put it into the system's store or {_certificates(where)}/ca.crt",
         )
     is_late = isinstance(error, library.ConnectTimeoutError) and not isinstance(error, library.NewConnectionError)
     what = "no answer in time" if is_late else _reason(error)
@@ -59,6 +61,10 @@ def _no_connection(where: str, error: Exception) -> Exception:
         RegistryUnreachable(f"no connection to {where}: {what}", hint="check the name, the network and HTTPS_PROXY"),
         attempts=_QUICK_ATTEMPTS,
     )
+
+
+def _certificates(where: str) -> Path:
+    return configuration_directory() / "certs.d" / where
 
 
 def _no_proxy(where: str, error: library.ProxyError) -> Exception:
