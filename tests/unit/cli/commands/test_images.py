@@ -106,7 +106,7 @@ def test_pruning_asks_where_somebody_is_there(cli, store, monkeypatch):
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
         monkeypatch.setattr("click.termui.visible_prompt_func", lambda _text, answer=answer: answer.strip() or "n")
         found = cli("image", "prune", "-a")
-        assert found.status == 130 and "WARNING! This will remove all images" in found.err
+        assert found.status == 1 and "WARNING! This will remove all images" in found.err and "Nothing" in found.err
         assert store.files() == before
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _text: "y")
     assert cli("image", "prune").out.count("Deleted: ") == 4
