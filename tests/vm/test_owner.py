@@ -76,6 +76,18 @@ def test_a_machine_in_the_background_is_reached_by_name_id_and_prefix(cli, backg
         assert b"no machine that runs is called 'web'" in done.stderr
 
 
+def test_who_only_watches_leaves_by_ctrl_c(cli, background):
+    background("sh", "-c", "while :; do echo x; sleep 0.1; done", options=["--name", "watched"])
+    watching = subprocess.Popen(
+        [PROPOLIS, "attach", "--no-stdin", "--sig-proxy=false", "watched"], stdout=subprocess.PIPE
+    )
+    assert watching.stdout.read(2) == b"x\n"
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(60) == 130
+    watching.stdout.close()
+    assert cli("exec", "watched", "true").returncode == 0
+
+
 def test_a_machine_in_the_background_ends_with_its_workload(cli, background, gone):
     background("sh", "-c", "until test -e /tmp/go; do echo x; sleep 0.2; done; exit 3", options=["--name", "brief"])
     attached = subprocess.Popen([PROPOLIS, "attach", "--no-stdin", "brief"], stdout=subprocess.PIPE)

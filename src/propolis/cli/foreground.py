@@ -44,11 +44,22 @@ class Foreground:
     """One process, from its start to its exit or until it is detached from."""
 
     def __init__(
-        self, progress: Progress, *, tty: bool, interactive: bool, detach_keys: bytes = b"", redraw: bool = False
+        self,
+        progress: Progress,
+        *,
+        tty: bool,
+        interactive: bool,
+        detach_keys: bytes = b"",
+        redraw: bool = False,
+        sig_proxy: bool = True,
     ) -> None:
-        """Attach with a terminal, with our input; `redraw`: the process runs already and shall draw its screen anew."""
+        """Attach with a terminal, with our input; `redraw`: the process runs already and shall draw its screen anew.
+
+        Without `sig_proxy`, a signal ends us and leaves the process alone.
+        """
         self._progress = progress
         self._tty, self._interactive, self._redraw = tty, interactive, redraw
+        self._patience = _PATIENCE if sig_proxy else 0
         self._keys = DetachKeys(detach_keys)
         self._screen = terminal.Screen()
         self._opened: Opened | None = None
@@ -135,7 +146,7 @@ class Foreground:
                     await self._resize()
                     continue
                 ignored += number in (signal.SIGINT, signal.SIGTERM)
-                if self._opened is None or ignored >= _PATIENCE:
+                if self._opened is None or ignored >= self._patience:
                     self._ended_by = number
                     self._give_up()
                 else:

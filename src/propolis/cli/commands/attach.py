@@ -19,16 +19,24 @@ from propolis.machine.grouping import ungrouped
 @click.argument("machine")
 @click.option("--detach-keys", default=detach_keys.DEFAULT, show_default=True, metavar="KEYS", help="Leave it again.")
 @click.option("--no-stdin", is_flag=True, help="Only show what it prints.")
-def command(machine: str, detach_keys: str, no_stdin: bool) -> int:
+@click.option(
+    "--sig-proxy",
+    type=bool,
+    default=True,
+    show_default=True,
+    metavar="true|false",
+    help="false: Ctrl-C and other signals end only this, not the workload.",
+)
+def command(machine: str, detach_keys: str, no_stdin: bool, sig_proxy: bool) -> int:
     """Attach to the workload of MACHINE: its name, its id, or as much of its id as is unique.
 
-    Output from before is in `propolis logs`. The exit code is the workload's.
+    Output from before is in `propolis logs`. Signals go to the workload. The exit code is the workload's.
     """
     with ungrouped():
-        return anyio.run(_attach, machine, detach_keys, not no_stdin)
+        return anyio.run(_attach, machine, detach_keys, not no_stdin, sig_proxy)
 
 
-async def _attach(name: str, keys: str, interactive: bool) -> int:
+async def _attach(name: str, keys: str, interactive: bool, sig_proxy: bool) -> int:
     sequence = detach_keys.parse(keys)
     if not terminal.is_terminal(streams.STDIN):
         sequence = b""  # what comes from elsewhere is data, whatever it is
@@ -39,6 +47,7 @@ async def _attach(name: str, keys: str, interactive: bool) -> int:
             interactive=interactive,
             detach_keys=sequence,
             redraw=True,
+            sig_proxy=sig_proxy,
         )
         status = await foreground.run(partial(_attached, machine))
     if foreground.detached:
