@@ -37,7 +37,7 @@ def command() -> None:
     """Make disk files of images, tars and directories; look into them."""
 
 
-@command.command("build")
+@command.command("build", short_help="Make an image, a tar or a directory an ext4 disk.")
 @click.argument("source")
 @click.option("-o", "--output", required=True, metavar="FILE|DIR", help="The disk to make; a directory for several.")
 @click.option("--format", "disk_format", metavar="|".join(DiskFormat), help="[default: what FILE ends in, or vhdx]")
@@ -163,7 +163,7 @@ def _text(name: bytes) -> str:
     return printable(name.decode(errors="backslashreplace"))
 
 
-@command.command("cat")
+@command.command("cat", short_help="Write out a file on a disk.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("path")
 def cat_command(file: Path, path: str) -> int:
@@ -186,7 +186,7 @@ def _write(piece: bytes | int) -> None:
         sys.stdout.buffer.write(bytes(min(1 << 20, piece - start)))
 
 
-@command.command("verify")
+@command.command("verify", short_help="Check a disk: container, file system, dm-verity.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--root-hash", metavar="HEX", help="What the dm-verity tree's root hash has to be.")
 def verify_command(file: Path, root_hash: str | None) -> int:

@@ -16,7 +16,7 @@ def command() -> None:
     """Look after the images of this host."""
 
 
-@command.command("prune")
+@command.command("prune", short_help="Remove images without a name, and leftovers.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also images with a name that no machine uses.")
 @click.option(
     "--blobs", is_flag=True, help="Also layers as they came, if a registry has them and their disks are made."

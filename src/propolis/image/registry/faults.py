@@ -5,6 +5,7 @@ import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from urllib3 import exceptions as library
 
@@ -15,6 +16,9 @@ from propolis.image.registry.retry import Transient
 
 _QUICK_ATTEMPTS = 2
 """Where nothing answers at all, there is little hope."""
+_Error = TypeVar("_Error", bound=BaseException)
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+"""What OpenSSL, by its version, makes of an answer in plain HTTP."""
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 
 
@@ -49,7 +53,13 @@ def _broken(where: str, error: Exception) -> Transient:
 
 
 def _no_connection(where: str, error: Exception) -> Exception:
-    found = _untrusted(error)
+    if _speaks_no_tls(error):
+        return RegistryUnreachable(
+            f"{where} answers, but does not speak TLS",
+            hint=f"if that is meant, say so in {configuration_directory() / 'registries.conf'}: [[registry]] with"
+            f' location = "{where}" and insecure = true, a line each',
+        )
+    found = _cause(error, ssl.SSLCertVerificationError)
     if found is not None:
         return RegistryUnreachable(
             f"{where} cannot be trusted: {found.verify_message or _reason(found)}",
@@ -79,9 +89,15 @@ def _no_proxy(where: str, error: library.ProxyError) -> Exception:
     )
 
 
-def _untrusted(error: BaseException) -> ssl.SSLCertVerificationError | None:
+def _speaks_no_tls(error: Exception) -> bool:
+    found = _cause(error, ssl.SSLError)
+    return found is not None and found.reason in _NO_TLS
+
+
+def _cause(error: BaseException, kind: type[_Error]) -> _Error | None:
+    """The error of that kind which led to this one."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+    while cause is not None and not isinstance(cause, kind):
         cause = cause.__cause__ or cause.__context__
     return cause
 

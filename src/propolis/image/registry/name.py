@@ -113,6 +113,8 @@ def _split_domain(text: str) -> tuple[str, str]:
 
 def _check_domain(domain: str, text: str) -> None:
     found = _DOMAIN.fullmatch(domain)
+    if text.startswith(("http://", "https://")):
+        raise _fault(text, f"{domain} begins a web address", f"leave out {domain}//")
     if found is None or len(domain) > _MAX_DOMAIN:
         raise _fault(text, f"{domain[:80]!r} is no host", "as in example.org:5000/name or [::1]:5000/name")
     if found["port"] and not 0 < int(found["port"][:6]) <= _MAX_PORT:

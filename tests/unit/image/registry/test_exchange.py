@@ -151,6 +151,17 @@ def test_no_connection_says_why(patience):
     assert said.endswith("Connection refused")
 
 
+def test_a_server_without_tls_is_told_as_such(patience, registry):
+    exchange = Exchange(registry.address, insecure=False, patience=patience)
+    address = parse_address(f"https://{registry.address}/v2/")
+    with (
+        pytest.raises(RegistryUnreachable, match="does not speak TLS") as caught,
+        exchange.send("GET", address, {}),
+    ):
+        pass
+    assert f'location = "{registry.address}"' in caught.value.hint
+
+
 def test_cookies_are_not_kept(exchange, registry):
     registry.arm(Fault(kind=FaultKind.STATUS, status=200, headers={"Set-Cookie": "a=b; Path=/"}))
     get(exchange, registry)
