@@ -64,7 +64,7 @@ def mismatch(present: Iterable[str], wanted: Platform, what: str) -> PlatformMis
     override += f" --override-variant {wanted.variant}" if wanted.variant else ""
     return PlatformMismatch(
         f"{what} is for {listed}, not for {wanted}",
-        hint=f"get the image for {wanted}, for example with skopeo copy {override} ...",
+        hint=f"look for another tag, or build it for {wanted}; a copy is made again with skopeo copy {override} ...",
     )
 
 
