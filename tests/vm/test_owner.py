@@ -6,9 +6,12 @@ import signal
 import subprocess
 import time
 
+import anyio
 import pytest
 
 import propolis
+from propolis.errors import MachineError
+from propolis.machine import connecting
 from terminals import PROPOLIS, Terminal
 from vmms import vmms_below
 
@@ -119,6 +122,15 @@ def test_what_cannot_start_in_the_background_says_so(cli, busybox_image, gone):
 def test_a_time_limit_holds_in_the_background(cli, busybox_image, gone):
     assert cli("run", "-q", "-d", "--timeout", "12", busybox_image, "sleep", "1000").returncode == 0
     gone()
+
+
+def test_a_machine_whose_owner_stays_is_told_as_ended(cli, busybox_image, monkeypatch):
+    monkeypatch.setattr(connecting, "_PARTING", 3.0)
+    with propolis.Machine.start(busybox_image, ["sleep", "1000"], name="kept"):
+        with pytest.raises(MachineError, match=f"kept has ended, but process {os.getpid()}"):
+            anyio.run(connecting.stop, "kept", 0.0)
+        assert json.loads(cli("ps", "--json").stdout)["status"] == "ended"
+    assert cli("ps", "-q").stdout == b""
 
 
 def test_log_and_output_are_followed_by_many(cli, background):

@@ -19,7 +19,7 @@ from propolis.host.directories import data_directory
 from propolis.machine.control import SOCKET
 from propolis.spec import Process
 from propolis.state.record import MachineRecord
-from propolis.state.store import MachineStore, is_running
+from propolis.state.store import MachineStore, has_ended, is_running
 
 _ANSWER_TIMEOUT = 20.0
 """Seconds for an owner to greet; it does at once, unless it is stopped or its host is overloaded."""
@@ -100,13 +100,22 @@ async def stop(name: str, grace: float) -> None:
             await machine.agent.shutdown(grace)
     store = MachineStore(data_directory())
     give_up = anyio.current_time() + _PARTING
-    while record.id in {known.id for known in store.living()}:
+    while known := [known for known in store.living() if known.id == record.id]:
         if anyio.current_time() > give_up:
-            raise MachineError(
-                f"the machine {record.name} does not end",
-                hint=f"its owner is process {record.owner.pid}: see what that waits for",
-            )
+            raise _still_there(known[0])
         await anyio.sleep(_POLL)
+
+
+def _still_there(record: MachineRecord) -> MachineError:
+    if has_ended(record):
+        return MachineError(
+            f"the machine {record.name} has ended, but process {record.owner.pid}, which started it, keeps its place",
+            hint="its name and its disk go when that process leaves the machine, or ends",
+        )
+    return MachineError(
+        f"the machine {record.name} does not end",
+        hint=f"its owner is process {record.owner.pid}: see what that waits for",
+    )
 
 
 def _unreachable(record: MachineRecord) -> MachineError:

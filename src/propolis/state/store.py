@@ -46,6 +46,11 @@ def is_running(process: ProcessIdentity) -> bool:
     return system.process_start(process.pid) == process.start
 
 
+def has_ended(machine: MachineRecord) -> bool:
+    """Whether its hypervisor's process has, as far as there is one: its owner may not have noticed, or not care."""
+    return machine.vmm is not None and not is_running(machine.vmm)
+
+
 class MachineStore:
     """Records of machines. Each call opens the database anew: calls are few and may come from any thread."""
 

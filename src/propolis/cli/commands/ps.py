@@ -9,7 +9,7 @@ from propolis.cli.table import format_options, show_table
 from propolis.host.directories import data_directory
 from propolis.machine.control import SOCKET
 from propolis.state.record import MachineRecord
-from propolis.state.store import MachineStore
+from propolis.state.store import MachineStore, has_ended
 
 _TITLES = ("MACHINE ID", "NAME", "IMAGE", "STATUS", "OWNER")
 
@@ -43,10 +43,14 @@ def _described(machine: MachineRecord) -> dict[str, str | int | float | None]:
         "id": machine.id,
         "name": machine.name,
         "image": machine.image,
-        "status": "starting" if since is None else f"up {_duration(time.time() - since)}",
+        "status": "ended" if has_ended(machine) else _status(since),
         "owner": machine.owner.pid,
         "since": since,
     }
+
+
+def _status(since: float | None) -> str:
+    return "starting" if since is None else f"up {_duration(time.time() - since)}"
 
 
 def _since(machine: MachineRecord) -> float | None:
