@@ -52,8 +52,10 @@ def test_what_a_machine_runs_from_stays_until_it_has_ended(cli, own, data_direct
     assert cli("rmi", "-f", NAME).stdout == f"Untagged: {NAME}\n".encode()
     assert cli("image", "prune", "-af").stdout == b"Total reclaimed space: 0B\n"
     assert cli("exec", "box", "sh", "-c", "echo 3 > /proc/sys/vm/drop_caches; sha1sum /bin/busybox").returncode == 0
+    assert cli("images").stdout.splitlines()[-1].split()[:2] == [b"<none>", b"<none>"]
     used = [json.loads(line) for line in cli("df", "--format", "json").stdout.splitlines()]
     assert {item["kind"]: item["active"] for item in used if item["active"]} == {
+        "images": 1,
         "layer disks": 1,
         "blobs": 3,
         "machines": 1,
