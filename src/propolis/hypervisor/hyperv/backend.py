@@ -138,7 +138,7 @@ class HypervBackend:
         runtime_id = await compute.runtime_id()
         await compute.watch()
         listener = system.listen(runtime_id, hvsocket.service_id(AGENT_PORT))
-        channel = GuestChannel(listener, runtime_id, tell)
+        channel = GuestChannel(listener, tell)
         undo.push_async_callback(channel.aclose)
         compute.on_end = channel.machine_ended
         # before the channel is closed, so that what the guest sends while it ends is not refused

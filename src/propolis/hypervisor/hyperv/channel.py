@@ -1,15 +1,14 @@
 """The guest's connection to us as a `ByteChannel`: listened for, taken once, carried by threads.
 
 Neither asyncio's Proactor nor trio can drive a Hyper-V socket, but blocking calls work with any, so one thread accepts,
-one receives and one sends. What they hand over is bounded in both directions. The first connection from the machine is
-its agent; whoever else connects is refused, and that is told.
+one receives and one sends. What they hand over is bounded in both directions. The first connection is the machine's
+agent, as nobody but the machine reaches a socket that is bound to it; a second one is refused, and that is told.
 """
 
 import contextlib
 import socket
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable
 
@@ -36,10 +35,9 @@ _MOST_TOLD = 5
 class GuestChannel:
     """See `propolis.channel.ByteChannel`; quiet until the guest has connected."""
 
-    def __init__(self, listener: socket.socket, vm_id: uuid.UUID, tell: Callable[[str], None]) -> None:
+    def __init__(self, listener: socket.socket, tell: Callable[[str], None]) -> None:
         """Take over `listener`. `tell` gets a line for each connection that was refused, in a thread."""
         self._listener = listener
-        self._vm_id = vm_id
         self._tell = tell
         self._told = 0
         self._ring = bell()
@@ -116,7 +114,7 @@ class GuestChannel:
     def _accept(self) -> None:
         while True:
             try:
-                connection, peer = hvsocket.accept(self._listener)
+                connection = hvsocket.accept(self._listener)
             except OSError:
                 if self._is_cut():
                     return
@@ -126,16 +124,14 @@ class GuestChannel:
                     return
                 time.sleep(_RETRY)
                 continue
-            if (reason := self._objection(connection, peer)) is not None:
+            if (reason := self._objection(connection)) is not None:
                 with connection:  # closed when it is told, so that who is refused finds it written
                     if self._told < _MOST_TOLD:
                         self._told += 1
                         self._tell(reason)
 
-    def _objection(self, connection: socket.socket, peer: uuid.UUID | None) -> str | None:
+    def _objection(self, connection: socket.socket) -> str | None:
         """Why a connection is refused; None: it is the agent's, and now in use."""
-        if peer is not None and peer != self._vm_id:
-            return f"propolis: refused a connection to the agent's port from {peer}, which is not this machine"
         with self._changed:
             if self._ended:
                 return "propolis: refused a connection to the agent's port of a machine that is being closed"

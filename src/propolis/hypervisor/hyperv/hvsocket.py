@@ -47,17 +47,17 @@ def bind_listener(vm_id: uuid.UUID, service: uuid.UUID) -> socket.socket:
     return listener
 
 
-def accept(listener: socket.socket) -> tuple[socket.socket, uuid.UUID | None]:
-    """Wait for a connection; who it comes from is None where the socket is of another kind.
+def accept(listener: socket.socket) -> socket.socket:
+    """Wait for a connection. Whose address Windows tells of its other end is nowhere written, so it is not asked.
 
     Raises:
         OSError: the listener was closed, or the connection broke at once.
     """
     if listener.family != AF_HYPERV:
-        return listener.accept()[0], None
-    connection, peer = _accepted(listener)
+        return listener.accept()[0]
+    connection = _accepted(listener)
     _survive_suspend(connection)
-    return connection, peer
+    return connection
 
 
 def _survive_suspend(hyperv: socket.socket) -> None:
@@ -78,9 +78,9 @@ if sys.platform == "win32" and sys.version_info < (3, 12):
             raise
         return made
 
-    def _accepted(listener: socket.socket) -> tuple[socket.socket, uuid.UUID | None]:
-        handle, peer = winsock.accept(listener.fileno())
-        return socket.socket(AF_HYPERV, socket.SOCK_STREAM, HV_PROTOCOL_RAW, fileno=handle), peer
+    def _accepted(listener: socket.socket) -> socket.socket:
+        handle = winsock.accept(listener.fileno())
+        return socket.socket(AF_HYPERV, socket.SOCK_STREAM, HV_PROTOCOL_RAW, fileno=handle)
 
 else:
 
@@ -93,6 +93,5 @@ else:
             raise
         return made
 
-    def _accepted(listener: socket.socket) -> tuple[socket.socket, uuid.UUID | None]:
-        connection, address = listener.accept()
-        return connection, uuid.UUID(address[0])
+    def _accepted(listener: socket.socket) -> socket.socket:
+        return listener.accept()[0]

@@ -64,17 +64,16 @@ def bind(handle: int, vm_id: uuid.UUID, service_id: uuid.UUID) -> None:
         raise ctypes.WinError(ctypes.get_last_error())
 
 
-def accept(handle: int) -> tuple[int, uuid.UUID]:
-    """Wait for a connection; its handle, and the id of the machine it comes from.
+def accept(handle: int) -> int:
+    """Wait for a connection; its handle.
 
     Raises:
         OSError: Winsock's error, also when the socket was closed meanwhile.
     """
-    address, size = SOCKADDR_HV(), c_int(sizeof(SOCKADDR_HV))
-    accepted = int(_library.accept(handle, byref(address), byref(size)))
+    accepted = int(_library.accept(handle, None, None))
     if accepted == _INVALID_SOCKET:
         raise ctypes.WinError(ctypes.get_last_error())
-    return accepted, uuid.UUID(bytes_le=bytes(address.VmId))
+    return accepted
 
 
 def _bytes(identity: uuid.UUID) -> ctypes.Array[ctypes.c_ubyte]:
