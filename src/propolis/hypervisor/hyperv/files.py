@@ -1,7 +1,7 @@
 r"""Which files Hyper-V takes, and which it refuses without saying why: judged from path and attributes. Pure.
 
 The worker process of a machine runs as an account of its own, which has no mapped drives and no network; it takes no
-`\\?\` paths, and refuses disk files that NTFS keeps sparse, compressed or encrypted.
+`\\?\` paths, and refuses disk files that NTFS keeps sparse, compressed or encrypted, or ReFS with an integrity stream.
 """
 
 from pathlib import PureWindowsPath
@@ -13,6 +13,9 @@ MOST_PATH = 259
 FILE_ATTRIBUTE_SPARSE_FILE = 0x200
 FILE_ATTRIBUTE_COMPRESSED = 0x800
 FILE_ATTRIBUTE_ENCRYPTED = 0x4000
+FILE_ATTRIBUTE_INTEGRITY_STREAM = 0x8000
+_ELSEWHERE = 0x1000 | 0x40000 | 0x400000
+"""Offline, recalled when it is opened, or when it is read: OneDrive and its kin."""
 
 
 class Objection(NamedTuple):
@@ -45,6 +48,16 @@ def objection_to_attributes(attributes: int) -> Objection | None:
         return Objection("is compressed by NTFS, which Hyper-V refuses", "run `compact /u FILE`, also on its folder")
     if attributes & FILE_ATTRIBUTE_ENCRYPTED:
         return Objection("is encrypted by NTFS, which Hyper-V refuses", "run `cipher /d FILE`, also on its folder")
+    if attributes & FILE_ATTRIBUTE_INTEGRITY_STREAM:
+        return Objection(
+            "has an integrity stream of ReFS, which Hyper-V refuses",
+            "run `Set-FileIntegrity FILE -Enable $false` in PowerShell, also on its folder",
+        )
+    if attributes & _ELSEWHERE:
+        return Objection(
+            "is kept by OneDrive or the like, and not on this host, where virtual machines look for it",
+            "choose `Always keep on this device` for it, or copy it elsewhere",
+        )
     return None
 
 

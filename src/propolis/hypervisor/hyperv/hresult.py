@@ -53,6 +53,8 @@ _SERVICE = "start the Hyper-V Host Compute Service (vmcompute) in services.msc, 
 _MADE_AGAIN = "run `propolis disk verify` on the file; remove it from the cache, and it is made again"
 _ELSEWHERE = "close what uses it: another machine, a disk mounted in Explorer, a virus scanner"
 _MEMORY = "ask for less with --memory, or end other machines and programs"
+_AGAIN = "disable the feature Virtual Machine Platform, restart, enable it again, and restart once more"
+_SIZE = "ask for other values of --memory and --cpus"
 _DIFFERENCING = "propolis attaches no differencing disks; use a disk of its own making"
 _PATH = "check that the file is still there, on a drive of this host"
 
@@ -108,6 +110,14 @@ _TABLE = (
     Meaning(0x80004005, "E_FAIL", "Windows says no more than that it failed", _REPORT),
     Meaning(0x80070002, "ERROR_FILE_NOT_FOUND", "a file of the machine is missing", _PATH),
     Meaning(0x80070003, "ERROR_PATH_NOT_FOUND", "a directory of the machine is missing", _PATH),
+    Meaning(0x8007000D, "ERROR_INVALID_DATA", "Windows cannot read what propolis sent", _REPORT),
+    Meaning(
+        0x80070569,
+        "ERROR_LOGON_TYPE_NOT_GRANTED",
+        "a policy withholds from virtual machines the right to log on as a service",
+        r"have `NT VIRTUAL MACHINE\Virtual Machines` added to that right (secpol.msc, or the domain's administrator); "
+        "until then, restarting the service vmcompute can help",
+    ),
     Meaning(
         ACCESS_DENIED,
         "E_ACCESSDENIED",
@@ -131,6 +141,8 @@ _TABLE = (
     Meaning(0x800705B4, "ERROR_TIMEOUT", "Windows gave up waiting", "try again when the host is less busy"),
     Meaning(0x800706BA, "RPC_S_SERVER_UNAVAILABLE", "the Host Compute Service does not answer", _SERVICE, _U),
     Meaning(0x800706BE, "RPC_S_CALL_FAILED", "the Host Compute Service went away during the call", _SERVICE),
+    Meaning(0x80040155, "REGDB_E_IIDNOTREG", "Windows' virtualization is damaged", _AGAIN, _U),
+    Meaning(0x80041008, "WBEM_E_INVALID_PARAMETER", "Windows refuses the size of the machine", _SIZE),
     Meaning(0x80041002, "WBEM_E_NOT_FOUND", "Windows has no such feature", _ENABLE, _U),
     Meaning(0xC03A0001, "ERROR_VHD_DRIVE_FOOTER_MISSING", "a disk has no VHD footer", _MADE_AGAIN),
     Meaning(0xC03A0002, "ERROR_VHD_DRIVE_FOOTER_CHECKSUM_MISMATCH", "a disk's footer is damaged", _MADE_AGAIN),
@@ -160,8 +172,9 @@ _TABLE = (
     Meaning(
         0xC03A001A,
         "ERROR_VIRTUAL_DISK_LIMITATION",
-        "a disk's file is sparse, compressed or encrypted, which Hyper-V refuses",
-        "clear it with `fsutil sparse setflag FILE 0`, `compact /u FILE`, `cipher /d FILE`, also on its folder",
+        "a disk's file is sparse, compressed, encrypted, or has an integrity stream of ReFS, which Hyper-V refuses",
+        "clear it with `fsutil sparse setflag FILE 0`, `compact /u FILE`, `cipher /d FILE`, "
+        "`Set-FileIntegrity FILE -Enable $false`, also on its folder",
     ),
     Meaning(0xC03A001B, "ERROR_VHD_INVALID_TYPE", "a disk is of a refused type", _MADE_AGAIN),
     Meaning(0xC03A001C, "ERROR_VHD_INVALID_STATE", "a disk is in a state that forbids this", _ELSEWHERE),
@@ -263,9 +276,20 @@ def parse(document: str | None) -> ResultError:
     path = next((match[0] for text in texts if (match := _JSON_PATH.search(text[: 16 * _MOST_TEXT]))), "")
     if not texts and isinstance(found.get("ErrorMessage"), str):
         texts = [found["ErrorMessage"]]
+    if not any(text.strip() for text in texts):
+        texts = [f"it failed at {step}" for step in _steps(found.get("Attribution"))]
     messages = tuple(dict.fromkeys(_shortened(text) for text in texts[:_MOST_EVENTS] if text.strip()))
     code = found.get("Error")
     return ResultError(normal(code) if type(code) is int and -(1 << 31) <= code < 1 << 32 else None, messages, path)
+
+
+def _steps(attribution: Any) -> Iterator[str]:
+    """What an Attribution says of an operation that failed, often all that there is: "Construct", "PowerOn"."""
+    for item in attribution if isinstance(attribution, list) else []:
+        failure = item.get("OperationFailure") if isinstance(item, dict) else None
+        detail = failure.get("Detail") if isinstance(failure, dict) else None
+        if isinstance(detail, str):
+            yield detail
 
 
 def error(what: str, code: int, document: str | None = None, *, call: str = "") -> PropolisError:

@@ -85,6 +85,25 @@ def test_the_documents_code_is_used_where_the_calls_own_says_nothing():
     assert "sparse" not in str(hresult.error("it failed", 0x80370106, document))
 
 
+def test_a_document_without_words_at_least_says_how_far_it_came():
+    """As a real host answers at creation where its worker process may not be started, or may not open something."""
+    document = {"Error": 0x80070569 - (1 << 32), "ErrorMessage": ""}
+    document["Attribution"] = [{"OperationFailure": {"Detail": "Construct"}}]
+    said = hresult.error("the machine cannot be created", 0x80070569, json.dumps(document))
+    assert "log on as a service" in str(said)
+    assert "Windows says: it failed at Construct" in str(said)
+    for attribution in (7, [7], [{}], [{"OperationFailure": 7}], [{"OperationFailure": {"Detail": 7}}]):
+        assert not hresult.parse(json.dumps(document | {"Attribution": attribution})).messages
+
+
+def test_a_document_that_cannot_be_read_at_all_is_told():
+    words = "The specified compute system configuration is invalid: (0x8007000D, 'Invalid JSON document '$'')."
+    document = {"Error": 0x8007000D - (1 << 32), "ErrorEvents": [{"Message": words, "EventId": 11000}]}
+    said = str(hresult.error("the machine cannot be created", 0x8007000D, json.dumps(document)))
+    assert "ERROR_INVALID_DATA" in said
+    assert words in said
+
+
 @pytest.mark.parametrize(
     "document",
     [
