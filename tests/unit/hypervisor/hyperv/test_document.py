@@ -120,11 +120,11 @@ def test_the_firmware_is_not_sent_to_two_directories():
 
 
 @pytest.mark.parametrize("memory", [1, 2 << 20, (2 << 20) + 1, 511 << 20, 1 << 40])
-def test_memory_is_enough_and_even(memory):
+def test_memory_is_enough_and_goes_in_steps_of_16_mib(memory):
     built = document.build(config(memory=memory), pipe=PIPE, sid=SID, windows=WINDOWS_11)
     size = built["VirtualMachine"]["ComputeTopology"]["Memory"]["SizeInMB"]
-    assert size % 2 == 0
-    assert memory <= size << 20 < memory + (2 << 20)
+    assert size % 16 == 0
+    assert memory <= size << 20 < memory + (16 << 20)
 
 
 def test_a_machines_system_is_always_the_same_and_its_own():
