@@ -27,6 +27,7 @@
 #define COMMON "version=9p2000.L,cache=mmap"
 #define HYPERV_SIZE 65536 /* of a message, and of each of the socket's buffers */
 #define HYPERV_WAIT_MS 5000
+#define HYPERV_AGAIN_US 20000
 
 int mount(const char *, const char *, const char *, unsigned long, const void *);
 
@@ -38,10 +39,10 @@ static bool is(const struct spec_mount *mount, const char *type)
 }
 
 /* Hyper-V serves all shares at one port, each mount over a connection of its own, told apart by the name attached to. */
-static int mount_over_vsock(const char *tag, const char *place, unsigned long flags)
+static int attach_over_vsock(const char *tag, const char *place, unsigned long flags, uint64_t deadline)
 {
     char options[256];
-    int fd = vsock_dial(WIRE_SHARE_PORT, HYPERV_SIZE, now_ms() + HYPERV_WAIT_MS);
+    int fd = vsock_dial(WIRE_SHARE_PORT, HYPERV_SIZE, deadline);
     if (fd < 0)
         return -1;
     snprintf(options, sizeof options, "trans=fd,rfdno=%d,wfdno=%d,msize=%d,aname=%s," COMMON, fd, fd, HYPERV_SIZE, tag);
@@ -49,6 +50,16 @@ static int mount_over_vsock(const char *tag, const char *place, unsigned long fl
     int saved = errno;
     close(fd); /* the mount holds it by itself */
     errno = saved;
+    return result;
+}
+
+/* The host shows its directories once the machine runs, so a name may not be known yet; the driver comes with the kernel. */
+static int mount_over_vsock(const char *tag, const char *place, unsigned long flags)
+{
+    uint64_t deadline = now_ms() + HYPERV_WAIT_MS;
+    int result;
+    while ((result = attach_over_vsock(tag, place, flags, deadline)) != 0 && errno != ENODEV && now_ms() < deadline)
+        usleep(HYPERV_AGAIN_US);
     return result;
 }
 

@@ -133,7 +133,7 @@ class Bridge:
             except (MonitorError, PropolisError, OSError) as error:
                 raise Refusal(_code_of(str(error)), str(error)) from error
             self._change(system, "Running")
-            threading.Thread(target=self._watch, args=(system, system.machine), daemon=True).start()
+            self._watch(system, system.machine)
 
     def move(self, system: System, source: str, target: str, command: str) -> None:
         """From one state to another by a command of QEMU's monitor."""
@@ -173,15 +173,24 @@ class Bridge:
     def _modify_share(self, system: System, shares: list[dict], kind: str, settings: dict) -> None:
         machine, name = system.machine, settings["AccessName"]
         try:
-            if machine is not None and kind == "Add":
-                path = winepath.to_host(settings["Path"], self.wineprefix)
-                machine.share(Share(tag=name, path=path, read_only=bool(settings.get("Flags", 0) & READ_ONLY)))
-            elif machine is not None:
-                machine.unshare(name)
+            if machine is not None:
+                added = self._share(settings) if kind == "Add" else None
+                if not machine.has_spoken:
+                    kept = [share for share in machine.config.shares if share.tag != name]
+                    system.machine = machine.booted_again((*kept, *filter(None, (added,))))
+                    self._watch(system, system.machine)
+                elif added is not None:
+                    machine.share(added)
+                else:
+                    machine.unshare(name)
         except MonitorError as error:
             raise Refusal(codes.NOT_SUPPORTED, str(error)) from error
         shares[:] = [share for share in shares if share["Name"] != settings["Name"]]
         shares += [settings] if kind == "Add" else []
+
+    def _share(self, settings: dict) -> Share:
+        path = winepath.to_host(settings["Path"], self.wineprefix)
+        return Share(tag=settings["AccessName"], path=path, read_only=bool(settings.get("Flags", 0) & READ_ONLY))
 
     def _modify_disk(
         self, system: System, controllers: dict, controller: str, lun: str, kind: str, settings: dict | None
@@ -241,7 +250,12 @@ class Bridge:
             self._connections.discard(connection)
 
     def _watch(self, system: System, machine: Machine) -> None:
-        self._exited(system, machine.wait())
+        def watch() -> None:
+            ending = machine.wait()
+            if not machine.is_replaced:
+                self._exited(system, ending)
+
+        threading.Thread(target=watch, daemon=True).start()
 
     def _exited(self, system: System, ending: Ending) -> None:
         with self._lock:

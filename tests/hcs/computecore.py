@@ -133,9 +133,9 @@ class ComputeCore:
         """HcsGetComputeSystemProperties."""
         return self.do("HcsGetComputeSystemProperties", system, json.dumps(query) if query is not None else None)
 
-    def modify(self, system, request):
+    def modify(self, system, request, token=None):
         """HcsModifyComputeSystem."""
-        return self.do("HcsModifyComputeSystem", system, json.dumps(request), None)
+        return self.do("HcsModifyComputeSystem", system, json.dumps(request), ctypes.c_void_p(token))
 
     def enumerate(self, query=None):
         """HcsEnumerateComputeSystems."""

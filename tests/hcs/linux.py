@@ -7,13 +7,14 @@ import contextlib
 import socket
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from propolis.errors import BackendError
 from propolis.hypervisor.hyperv._ffi import ComputeCore
 
 USER = "S-1-5-21-1004336348-1177238915-682003330-1001"
+TOKEN = 0x2A4
 
 
 class LinuxPlatform:
@@ -35,6 +36,11 @@ class LinuxPlatform:
     def user_sid(self) -> str:
         """Some user."""
         return USER
+
+    @contextlib.contextmanager
+    def user_token(self) -> Iterator[int]:
+        """Some handle; the stand-in only asks whether there is one."""
+        yield TOKEN
 
     def console(self, name: str, take: Callable[[bytes], None]) -> "UnixConsole":
         """A unix socket that listens."""

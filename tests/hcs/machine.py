@@ -6,8 +6,9 @@ its SHUTDOWN event, and the end of the console where a panic stands.
 
 import socket
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
@@ -124,13 +125,25 @@ def arguments(config: VMConfig, wiring: argv.Wiring, console: int, *, stop_on_re
 class Machine:
     """A QEMU that runs, until `wait` says how it ended."""
 
-    def __init__(self, config: VMConfig, *, stop_on_reset: bool, dial: Callable[[], socket.socket | None]) -> None:
+    def __init__(
+        self,
+        config: VMConfig,
+        *,
+        stop_on_reset: bool,
+        dial: Callable[[], socket.socket | None],
+        console: Console | None = None,
+    ) -> None:
         """Start it; `dial` connects to whoever listens for the guest's agent (None: nobody).
 
         Raises:
             MonitorError: QEMU did not start.
         """
-        self.console = Console()
+        self.config = config
+        self.console = console or Console()
+        self.has_spoken = False
+        """Whether its agent's port was opened."""
+        self.is_replaced = False
+        self._stop_on_reset = stop_on_reset
         self._dial = dial
         self._agent, agent_far = socket.socketpair()
         qmp, qmp_far = socket.socketpair()
@@ -149,7 +162,7 @@ class Machine:
         self._reason = ""
         self._threads = [
             threading.Thread(target=self._monitor.run, daemon=True),
-            threading.Thread(target=self.console.pump, args=(serial,), daemon=True),
+            threading.Thread(target=self.console.pump, args=(serial, lambda: self.is_replaced), daemon=True),
         ]
         for thread in self._threads:
             thread.start()
@@ -196,6 +209,20 @@ class Machine:
         """End it now."""
         self._forced = True
         self._process.kill()
+
+    def booted_again(self, shares: tuple[Share, ...]) -> "Machine":
+        """The machine with these shares from the start, which QEMU needs for virtio-9p; only before it has spoken.
+
+        Raises:
+            MonitorError: QEMU did not start.
+        """
+        self.is_replaced = True
+        self.kill()
+        until = time.monotonic() + _REMOVAL_TIMEOUT
+        while self._process.returncode is None and time.monotonic() < until:
+            time.sleep(0.01)
+        config = replace(self.config, shares=shares)
+        return Machine(config, stop_on_reset=self._stop_on_reset, dial=self._dial, console=self.console)
 
     def attach(self, disk: Disk, lun: int) -> None:
         """Hot-add a disk.
@@ -267,6 +294,7 @@ class Machine:
                 self._port.close()
                 self._port = None
             if event.data.get("open"):
+                self.has_spoken = True
                 self._port = GuestPort(self._agent, self._dial)
         elif event.name == "VSERPORT_CHANGE" and (share := self._shares.get(event.data.get("id", ""))):
             share.opened(event.data.get("open", False))

@@ -21,8 +21,8 @@ class Console:
         self._ended = False
         self._lock = threading.Lock()
 
-    def pump(self, serial: socket.socket) -> None:
-        """Read the serial port to its end."""
+    def pump(self, serial: socket.socket, goes_on: Callable[[], bool]) -> None:
+        """Read the serial port to its end, which is the console's unless `goes_on` says that another one follows."""
         with serial:
             while data := receive(serial):
                 with self._lock:
@@ -31,6 +31,8 @@ class Console:
                     listener = self._listener
                 if listener is not None:
                     self._pass_on(listener, data)
+        if goes_on():
+            return
         with self._lock:
             self._ended = True
             if self._listener is not None:

@@ -38,7 +38,20 @@ def test_disks(core, system, tmp_path, vm_id):
     assert core.modify(system, request(DISK.replace("df6d", "0000"), "Add", settings)).code == NOT_FOUND
 
 
+def test_a_share_is_opened_with_a_token_or_by_the_machines_own_account(core, system, tmp_path, vm_id):
+    (tmp_path / "private").mkdir(mode=0o700)
+    share = {"Name": "m0", "AccessName": "m0", "Path": str(tmp_path / "private"), "Port": 564, "Flags": 4}
+    as_user = share | {"Flags": 0x14}
+    assert core.modify(system, request(SHARES, "Add", share)).code == 0x80070005
+    assert core.modify(system, request(SHARES, "Add", as_user)).code == INVALID_PARAMETER
+    assert core.modify(system, request(SHARES, "Add", as_user), token=0x2A4).code == 0
+    assert core.modify(system, request(SHARES, "Remove", share)).code == 0
+    assert core.grant(vm_id, tmp_path / "private") == 0
+    assert core.modify(system, request(SHARES, "Add", share)).code == 0
+
+
 def test_shares(core, system, tmp_path):
+    tmp_path.chmod(0o755)
     share = {"Name": "m0", "AccessName": "m0", "Path": str(tmp_path), "Port": 564, "Flags": 5}
     assert core.modify(system, request(SHARES, "Add", share | {"Path": "/none"})).code == 0x80070003
     assert core.modify(system, request(SHARES, "Add", share)).code == 0

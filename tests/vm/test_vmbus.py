@@ -4,6 +4,7 @@ Not shown here: the hv_* drivers themselves, and hvsocket under AF_VSOCK. Both n
 """
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -130,6 +131,14 @@ def hot(hyperv, options, tmp_path):
     (tmp_path / "shared dir" / "file").write_text("from the host\n")
 
     return hyperv, options | {"backend": "hyperv"}, tmp_path / "shared dir"
+
+
+def test_a_directory_that_the_host_shows_late_is_waited_for(busybox_image, hot, monkeypatch):
+    """Its name is refused until then, as the guest comes to its mounts before the host is done with them."""
+    _, options, shared = hot
+    monkeypatch.setenv("PROPOLIS_HCS_FAULTS", json.dumps({"HcsModifyComputeSystem": {"delay_ms": 4000}}))
+    done = propolis.run(busybox_image, ["cat", "/m/file"], volumes={shared: "/m"}, **options)
+    assert (done.exit_code, done.stdout) == (0, b"from the host\n"), done.stderr
 
 
 @pytest.mark.parametrize("confined", [{}, {"private_pids": True, "privileged": True}])

@@ -35,6 +35,7 @@
 #define TVERSION 100
 #define RVERSION 101
 #define TATTACH 104
+#define RLERROR 7
 
 static const char *const controllers[] = {WIRE_SCSI_CONTROLLERS};
 
@@ -108,9 +109,10 @@ static bool read_line(char *line, int size, const char *format, const char *name
     return done;
 }
 
-static int open_port(const char *wanted)
+/* -1: there is none yet. */
+static int open_port(const char *wanted, int most_tries)
 {
-    for (int tries = 0; tries < 500; tries++) {
+    for (int tries = 0; tries < most_tries; tries++) {
         DIR *directory = opendir("/sys/class/virtio-ports");
         for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
             char name[128], path[300];
@@ -128,7 +130,7 @@ static int open_port(const char *wanted)
             closedir(directory);
         usleep(20000);
     }
-    fail("no port");
+    return -1;
 }
 
 static void mount_shares(void)
@@ -312,7 +314,12 @@ static _Noreturn void serve_share(int stream)
     snprintf(place, sizeof place, EXPORTS "/%s", tag);
     snprintf(port, sizeof port, "share.%s", tag);
     bool here = access(place, F_OK) == 0;
-    int server = here ? start_server() : open_port(port);
+    int server = here ? start_server() : open_port(port, 1);
+    if (server < 0) { /* a name that the host does not know, or not yet */
+        const uint8_t refusal[] = {11, 0, 0, 0, RLERROR, message[5], message[6], ENOENT, 0, 0, 0};
+        write_all(stream, refusal, sizeof refusal);
+        exit(0);
+    }
     version[4] = TVERSION;
     if (!write_all(server, version, asked) || read_message(server, answer) == 0)
         exit(1);
@@ -351,7 +358,9 @@ int main(void)
     load("/modules", "load.shares");
     load("/standin", "load");
     soften("/modules/load.hyperv");
-    int port = open_port(WIRE_PORT_NAME);
+    int port = open_port(WIRE_PORT_NAME, 500);
+    if (port < 0)
+        fail("no port");
     mount_shares();
     int shares = listen_at(WIRE_SHARE_PORT);
     signal(SIGTERM, SIG_IGN); /* the host does not end with its guest */

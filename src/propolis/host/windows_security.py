@@ -4,6 +4,8 @@ import sys
 
 assert sys.platform == "win32"
 
+from contextlib import AbstractContextManager
+
 from propolis.host.win32 import _ffi
 
 SYSTEM = "S-1-5-18"
@@ -17,6 +19,15 @@ def current_user_sid() -> str:
         OSError: the token cannot be read.
     """
     return _ffi.token_user()
+
+
+def current_user_token() -> AbstractContextManager[int]:
+    """A token that others can act with as the user, with this process' rights; a handle, valid inside the context.
+
+    Raises:
+        OSError: the token cannot be had.
+    """
+    return _ffi.impersonation_token()
 
 
 def is_elevated() -> bool:

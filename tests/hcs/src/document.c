@@ -16,6 +16,7 @@
 #define MOST_MEMORY (12u << 20) /* MB: the 12 TB of a Hyper-V machine */
 #define VM "$.VirtualMachine"
 #define ALLOWED_SHARE_FLAGS 0x1fdu
+#define USE_SHARE_ROOT_IDENTITY 0x10
 
 bool document_check_lun(const char *lun, const char *path, struct verdict *verdict)
 {
@@ -165,15 +166,21 @@ bool document_check_attachment(const struct json *attachment, const char *id, co
     return verdict->message == NULL;
 }
 
-bool document_check_share(const struct json *share, const char *path, struct verdict *verdict)
+/* Whose rights count: those of the token that came with the request, or those of the machine's own account. */
+bool document_check_share(const struct json *share, const char *id, bool as_user, const char *path,
+                          struct verdict *verdict)
 {
     const char *directory = json_text(share, "Path", "");
     if (json_text(share, "Name", "")[0] == '\0' || json_text(share, "AccessName", "")[0] == '\0')
         return complain(verdict, INVALID_PARAMETER, "%s: a share needs a Name and an AccessName", path);
     if ((json_number(share, "Flags", 0) & ~(int64_t)ALLOWED_SHARE_FLAGS) != 0)
         return complain(verdict, INVALID_PARAMETER, "%s.Flags: a flag is unknown", path);
-    return file_is_directory(directory)
-           || complain(verdict, NOT_FOUND_PATH, "%s.Path: '%s' is no directory", path, directory);
+    if ((json_number(share, "Flags", 0) & USE_SHARE_ROOT_IDENTITY) != 0 && !as_user)
+        return complain(verdict, INVALID_PARAMETER, "%s.Flags: UseShareRootIdentity, but no token came with it", path);
+    if (!file_is_directory(directory))
+        return complain(verdict, NOT_FOUND_PATH, "%s.Path: '%s' is no directory", path, directory);
+    return as_user || directory_is_open_to_all(directory) || access_granted(id, directory)
+           || complain(verdict, ACCESS_DENIED, "%s: the machine's account may not enter '%s'", path, directory);
 }
 
 bool document_check_files(const struct json *document, const char *id, struct verdict *verdict)
@@ -209,7 +216,7 @@ bool document_check_files(const struct json *document, const char *id, struct ve
     int number = 0;
     for (const struct json *share = shares != NULL ? shares->first : NULL; share != NULL; share = share->next) {
         char *path = format(VM ".Devices.Plan9.Shares[%d]", number++);
-        bool good = document_check_share(share, path, verdict);
+        bool good = document_check_share(share, id, false, path, verdict);
         free(path);
         if (!good)
             return false;

@@ -15,6 +15,7 @@ bool document_check_lun(const char *lun, const char *path, struct verdict *verdi
 bool document_check_memory_size(const struct json *size, const char *path, struct verdict *verdict);
 bool document_check_attachment(const struct json *attachment, const char *id, const char *path,
                                struct verdict *verdict);
-bool document_check_share(const struct json *share, const char *path, struct verdict *verdict);
+bool document_check_share(const struct json *share, const char *id, bool as_user, const char *path,
+                          struct verdict *verdict);
 
 #endif

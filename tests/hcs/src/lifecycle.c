@@ -390,8 +390,8 @@ HRESULT WINAPI HcsSaveComputeSystem(HCS_SYSTEM system, HCS_OPERATION operation, 
 
 HRESULT WINAPI HcsModifyComputeSystem(HCS_SYSTEM system, HCS_OPERATION operation, PCWSTR configuration, HANDLE identity)
 {
-    (void)identity;
-    return request_submit("HcsModifyComputeSystem", HcsOperationTypeModify, system, operation, configuration, modify);
+    return request_submit("HcsModifyComputeSystem", HcsOperationTypeModify, system, operation, configuration,
+                          identity != NULL ? modify_as_user : modify);
 }
 
 HRESULT WINAPI HcsSetComputeSystemCallback(HCS_SYSTEM given, HCS_EVENT_OPTIONS options, const void *context,

@@ -17,6 +17,7 @@ struct change {
     const struct json *settings;
     const char *path; /* ResourcePath */
     bool add, remove, update;
+    bool as_user; /* an access token came with it */
 };
 
 static bool refuse(struct change *change, HRESULT code, const char *what)
@@ -108,7 +109,8 @@ static bool modify_share(struct change *change)
         return change->add ? refuse(change, ALREADY_EXISTS_FILE, "the share exists")
                            : refuse(change, ELEMENT_NOT_FOUND, "there is no such share");
     if (change->add) {
-        if (!document_check_share(settings, "$.Settings", &change->request->verdict) || !carried_out(change))
+        if (!document_check_share(settings, change->request->system->id, change->as_user, "$.Settings",
+                                  &change->request->verdict) || !carried_out(change))
             return false;
         struct json *copy = json_copy(settings);
         free(copy->key);
@@ -180,7 +182,7 @@ static bool dispatch(struct change *change)
     return refuse(change, INVALID_PARAMETER, "no such resource");
 }
 
-HRESULT modify(struct request *request)
+static HRESULT carry(struct request *request, bool as_user)
 {
     struct system *system = request->system;
     if (system->state == STATE_STOPPED)
@@ -198,6 +200,7 @@ HRESULT modify(struct request *request)
         .add = strcmp(type, "Add") == 0,
         .remove = strcmp(type, "Remove") == 0,
         .update = strcmp(type, "Update") == 0,
+        .as_user = as_user,
     };
     if (json_get(request->options, "GuestRequest") != NULL
         && json_at(system->document, "VirtualMachine/GuestConnection") == NULL)
@@ -206,4 +209,14 @@ HRESULT modify(struct request *request)
                    ? OK
                    : HCS_INVALID_STATE;
     return dispatch(&change) ? OK : request->verdict.code;
+}
+
+HRESULT modify(struct request *request)
+{
+    return carry(request, false);
+}
+
+HRESULT modify_as_user(struct request *request)
+{
+    return carry(request, true);
 }

@@ -4,6 +4,6 @@
 
 #include "request.h"
 
-carry_out modify;
+carry_out modify, modify_as_user; /* without and with an access token */
 
 #endif

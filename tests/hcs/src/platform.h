@@ -32,6 +32,7 @@ uint64_t file_size(struct file *file);
 bool file_read(struct file *file, uint64_t offset, void *buffer, size_t length);
 void file_close(struct file *file);
 bool file_is_directory(const char *path);
+bool directory_is_open_to_all(const char *path); /* by its mode; always under Wine */
 HRESULT file_create_empty(const char *path);
 
 #define ATTRIBUTE_SPARSE 0x200u

@@ -162,6 +162,11 @@ bool file_is_directory(const char *path)
     return (file_attributes(path) & FILE_ATTRIBUTE_DIRECTORY) != 0;
 }
 
+bool directory_is_open_to_all(const char *path)
+{
+    return file_is_directory(path);
+}
+
 HRESULT file_create_empty(const char *path)
 {
     wchar_t *wide = wide_path(path);

@@ -1,3 +1,4 @@
+import ctypes
 import re
 
 import pytest
@@ -23,3 +24,11 @@ def test_a_sid_that_is_none_is_refused():
 
 def test_elevation_is_told():
     assert windows_security.is_elevated() in (True, False)
+
+
+def test_others_may_act_with_the_users_token_until_it_is_closed():
+    advapi32 = ctypes.WinDLL("advapi32", use_last_error=True)
+    with windows_security.current_user_token() as token:
+        assert advapi32.SetThreadToken(None, ctypes.c_void_p(token)), ctypes.get_last_error()
+        assert advapi32.RevertToSelf()
+    assert not advapi32.SetThreadToken(None, ctypes.c_void_p(token))

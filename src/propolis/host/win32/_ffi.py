@@ -31,8 +31,10 @@ PROCESS_TERMINATE = 0x0001
 PROCESS_QUERY_LIMITED_INFORMATION = 0x1000
 WAIT_TIMEOUT = 258
 
-TOKEN_QUERY = 0x0008
+TOKEN_DUPLICATE, TOKEN_IMPERSONATE, TOKEN_QUERY = 0x0002, 0x0004, 0x0008
+TOKEN_ADJUST_PRIVILEGES, TOKEN_ADJUST_DEFAULT = 0x0020, 0x0080
 TokenUser, TokenElevation = 1, 20
+SecurityImpersonation, TokenImpersonation = 2, 2
 SDDL_REVISION_1 = 1
 
 STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, STD_ERROR_HANDLE = -10, -11, -12
@@ -179,6 +181,9 @@ _SetConsoleCtrlHandler = declare(kernel32, "SetConsoleCtrlHandler", _B, [_CtrlHa
 _kept: list[Any] = []
 _ReadConsoleW = declare(kernel32, "ReadConsoleW", _B, [_H, _P, _D, _PD, _P])
 _OpenProcessToken = declare(advapi32, "OpenProcessToken", _B, [_H, _D, ctypes.POINTER(_H)])
+_DuplicateTokenEx = declare(
+    advapi32, "DuplicateTokenEx", _B, [_H, _D, _P, ctypes.c_int, ctypes.c_int, ctypes.POINTER(_H)]
+)
 _GetTokenInformation = declare(advapi32, "GetTokenInformation", _B, [_H, ctypes.c_int, _P, _D, _PD])
 _ConvertSidToStringSidW = declare(advapi32, "ConvertSidToStringSidW", _B, [_P, ctypes.POINTER(_P)])
 _ConvertStringSidToSidW = declare(advapi32, "ConvertStringSidToSidW", _B, [_S, ctypes.POINTER(_P)])
@@ -333,13 +338,26 @@ def read_console(handle: int, most: int) -> bytes:
 
 
 @contextmanager
-def _own_token() -> Iterator[wintypes.HANDLE]:
+def _own_token(access: int = TOKEN_QUERY) -> Iterator[wintypes.HANDLE]:
     token = wintypes.HANDLE()
-    _OpenProcessToken(_GetCurrentProcess(), TOKEN_QUERY, ctypes.byref(token))
+    _OpenProcessToken(_GetCurrentProcess(), access, ctypes.byref(token))
     try:
         yield token
     finally:
         _CloseHandle(token)
+
+
+@contextmanager
+def impersonation_token() -> Iterator[int]:
+    """DuplicateTokenEx: a copy of this process' token that another process may act with; closed at the end."""
+    rights = TOKEN_DUPLICATE | TOKEN_IMPERSONATE | TOKEN_QUERY | TOKEN_ADJUST_PRIVILEGES | TOKEN_ADJUST_DEFAULT
+    made = wintypes.HANDLE()
+    with _own_token(TOKEN_DUPLICATE | TOKEN_QUERY) as token:
+        _DuplicateTokenEx(token, rights, None, SecurityImpersonation, TokenImpersonation, ctypes.byref(made))
+    try:
+        yield made.value or 0
+    finally:
+        _CloseHandle(made)
 
 
 def token_user() -> str:

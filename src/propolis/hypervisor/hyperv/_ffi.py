@@ -211,9 +211,9 @@ class ComputeCore:
         """HcsGetComputeSystemProperties."""
         return self._code("HcsGetComputeSystemProperties", system, operation, query)
 
-    def modify_system(self, system: System, operation: Operation, request: str) -> int:
-        """HcsModifyComputeSystem under the caller's own identity."""
-        return self._code("HcsModifyComputeSystem", system, operation, request, None)
+    def modify_system(self, system: System, operation: Operation, request: str, token: int | None = None) -> int:
+        """HcsModifyComputeSystem, with the access token that the change is to be made with."""
+        return self._code("HcsModifyComputeSystem", system, operation, request, token)
 
     def set_system_callback(self, system: System, take: Callable[[int, str | None], None]) -> tuple[int, object]:
         """HcsSetComputeSystemCallback; `take` gets type and data of each event, in a thread of the library.

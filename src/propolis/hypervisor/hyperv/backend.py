@@ -21,7 +21,7 @@ from propolis.host import system as host
 from propolis.host.directories import data_directory
 from propolis.hypervisor.base import Availability, Capabilities
 from propolis.hypervisor.console import Tail
-from propolis.hypervisor.hyperv import document, hresult, hvsocket, orphans, requests
+from propolis.hypervisor.hyperv import directories, document, hresult, hvsocket, orphans, requests
 from propolis.hypervisor.hyperv._ffi import ComputeCore
 from propolis.hypervisor.hyperv.access import Access
 from propolis.hypervisor.hyperv.base import ConsolePipe, Platform
@@ -145,6 +145,8 @@ class HypervBackend:
         undo.push_async_callback(_end, compute, tell)
         await compute.start()
         access.proven = True
+        for share in config.shares:
+            await directories.show(compute, system, share)
         return compute, channel
 
     def _make_ready(self, config: VMConfig) -> None:

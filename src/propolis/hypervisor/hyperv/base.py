@@ -3,6 +3,7 @@
 import socket
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,13 @@ class Platform(Protocol):
 
     def user_sid(self) -> str:
         """The calling user, as S-1-..."""
+
+    def user_token(self) -> AbstractContextManager[int]:
+        """An access token with the calling user's rights, as a handle that is valid inside the context.
+
+        Raises:
+            OSError: refused.
+        """
 
     def console(self, name: str, take: Callable[[bytes], None]) -> ConsolePipe:
         """Serve a pipe of that name, new and private to this user and virtual machines.

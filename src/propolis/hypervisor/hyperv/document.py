@@ -31,7 +31,7 @@ _NAMESPACE = uuid.UUID("8d0c3f3e-6f0b-5c1d-9a0e-70726f706f6c")
 
 _OLDEST = 18362
 _COLD_DISCARD_SINCE = _SCHEMA_2_3_SINCE = 19041
-_READ_ONLY, _LINUX_METADATA = 0x1, 0x4
+_READ_ONLY, _LINUX_METADATA, _USE_SHARE_ROOT_IDENTITY = 0x1, 0x4, 0x10
 _MEMORY_STEP = 16
 """MiB. Microsoft's own programs keep to even numbers, but a host was seen to refuse 8006 where it took 8000."""
 
@@ -87,7 +87,8 @@ def build(config: VMConfig, *, pipe: str, sid: str, windows: int) -> dict[str, A
                 "Scsi": _controllers(config.disks),
                 "ComPorts": {"0": {"NamedPipe": pipe}},
                 "HvSocket": {"HvSocketConfig": _sockets(sid)},
-                "Plan9": {"Shares": [_share(share) for share in config.shares]} if config.shares else {},
+                # directories come once the machine runs, as only then it can be said whose rights they are opened with
+                "Plan9": {},
             },
         },
     }
@@ -171,8 +172,8 @@ def _attachment(disk: Disk) -> dict[str, Any]:
     return {"Type": "VirtualDisk", "Path": str(disk.path), "ReadOnly": disk.read_only}
 
 
-def _share(share: Share) -> dict[str, Any]:
-    flags = _LINUX_METADATA | (_READ_ONLY if share.read_only else 0)
+def _share(share: Share, *, as_user: bool) -> dict[str, Any]:
+    flags = _LINUX_METADATA | (_READ_ONLY if share.read_only else 0) | (_USE_SHARE_ROOT_IDENTITY if as_user else 0)
     return {"Name": share.tag, "AccessName": share.tag, "Path": str(share.path), "Port": SHARE_PORT, "Flags": flags}
 
 
@@ -187,9 +188,13 @@ def _modification(kind: str, path: str, settings: dict[str, Any] | None = None) 
     return document | ({} if settings is None else {"Settings": settings})
 
 
-def add_share(share: Share) -> dict[str, Any]:
-    """The request that shows a running machine one more directory."""
-    return _modification("Add", "Plan9/Shares", _share(share))
+def add_share(share: Share, *, as_user: bool) -> dict[str, Any]:
+    """The request that shows a running machine one more directory.
+
+    With `as_user` its files are opened with the rights of the token that comes with the request, otherwise with those
+    of the machine's own account.
+    """
+    return _modification("Add", "Plan9/Shares", _share(share, as_user=as_user))
 
 
 def remove_share(tag: str) -> dict[str, Any]:

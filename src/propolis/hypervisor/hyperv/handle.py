@@ -7,7 +7,7 @@ import anyio
 
 from propolis.channel import ByteChannel
 from propolis.hypervisor.console import KEPT_BYTES, Tail
-from propolis.hypervisor.hyperv import document
+from propolis.hypervisor.hyperv import directories, document
 from propolis.hypervisor.hyperv._ffi import ComputeCore
 from propolis.hypervisor.hyperv.access import StateFile
 from propolis.hypervisor.hyperv.base import Platform
@@ -121,7 +121,7 @@ class HypervHandle:
             BackendError: the directory cannot be shared, or Hyper-V refuses.
         """
         await in_thread(lambda _: self._platform.check_file(share.path))
-        await self._system.modify(f"the directory {share.path} cannot be shared", document.add_share(share))
+        await directories.show(self._system, self._platform, share)
 
     async def remove_share(self, tag: str) -> None:
         """See `HotPlugging.remove_share`.

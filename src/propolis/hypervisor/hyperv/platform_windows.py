@@ -5,6 +5,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 assert sys.platform == "win32"
@@ -12,7 +13,7 @@ assert sys.platform == "win32"
 from propolis.errors import BackendError
 from propolis.host.windows import build_number
 from propolis.host.windows_pipe import PipeReader
-from propolis.host.windows_security import current_user_sid
+from propolis.host.windows_security import current_user_sid, current_user_token
 from propolis.hypervisor.hyperv import files, hvsocket
 from propolis.hypervisor.hyperv._ffi import ComputeCore
 from propolis.hypervisor.hyperv.base import ConsolePipe
@@ -35,6 +36,10 @@ class WindowsPlatform:
     def user_sid(self) -> str:
         """See `Platform.user_sid`."""
         return current_user_sid()
+
+    def user_token(self) -> AbstractContextManager[int]:
+        """See `Platform.user_token`."""
+        return current_user_token()
 
     def console(self, name: str, take: Callable[[bytes], None]) -> ConsolePipe:
         """See `Platform.console`."""

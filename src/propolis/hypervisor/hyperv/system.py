@@ -135,15 +135,17 @@ class ComputeSystem:
             lambda system, operation: self._core.save_system(system, operation, options),
         )
 
-    async def modify(self, what: str, request: Mapping[str, Any]) -> None:
-        """Change the running machine; `what` begins the sentence of the error.
+    async def modify(self, what: str, request: Mapping[str, Any], token: int | None = None) -> None:
+        """Change the running machine, with an access token where that matters; `what` begins the error's sentence.
 
         Raises:
             PropolisError: refused.
         """
         text = requests.encode(request)
         await self._request(
-            what, "HcsModifyComputeSystem", lambda system, operation: self._core.modify_system(system, operation, text)
+            what,
+            "HcsModifyComputeSystem",
+            lambda system, operation: self._core.modify_system(system, operation, text, token),
         )
 
     async def shut_down(self, options: Mapping[str, Any] | None = None) -> None:

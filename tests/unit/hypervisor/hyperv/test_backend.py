@@ -229,6 +229,40 @@ async def test_shares_come_and_go(backend, config, tmp_path):
         await handle.add_share(share)
 
 
+@pytest.fixture
+def private(tmp_path):
+    """A directory that a machine's own account may not enter."""
+    (tmp_path / "private").mkdir(mode=0o700)
+    return Share(tag="mine", path=tmp_path / "private")
+
+
+async def test_a_directory_of_the_users_own_is_opened_with_the_users_rights(backend, config, private):
+    handle = await backend.start(replace(config, shares=(private,)))
+    try:
+        await handle.add_share(replace(private, tag="later"))
+        await handle.remove_share("mine")
+        await handle.remove_share("later")
+    finally:
+        await handle.stop()
+
+
+async def test_where_the_users_rights_are_refused_those_of_the_machine_have_to_do(backend, config, faults, private):
+    private.path.chmod(0o755)
+    faults(HcsModifyComputeSystem={"hresult": "0x80070057", "times": 1})
+    handle = await backend.start(replace(config, shares=(private,)))
+    try:
+        await handle.remove_share("mine")
+    finally:
+        await handle.stop()
+
+
+async def test_a_directory_that_is_refused_both_ways_ends_the_machine(backend, config, left, faults, private):
+    faults(HcsModifyComputeSystem={"hresult": "0x80070057", "times": 1})
+    with pytest.raises(BackendError, match=r"private cannot be shared.*E_INVALIDARG"):
+        await backend.start(replace(config, shares=(private,)))
+    assert left(config) == []
+
+
 async def test_what_lies_in_the_cache_is_granted_to_all_machines_once(backend, config, left, faults, tmp_path):
     boot = tmp_path / "cache" / "kernels"
     boot.mkdir(parents=True)

@@ -59,7 +59,6 @@ def cases():
     shapes = {
         "one-disk": (config(), WINDOWS_11),
         "seventy-disks": (config(disks=layers(70)), WINDOWS_11),
-        "shares": (config(shares=SHARES), WINDOWS_11),
         "odd-memory": (config(memory=(513 << 20) + 1, cpus=1), WINDOWS_11),
         "aarch64": (config(boot=ARM), WINDOWS_11),
         "windows-10-1903": (config(), 18362),
@@ -69,8 +68,8 @@ def cases():
     yield (
         "modifications",
         [
-            document.add_share(SHARES[0]),
-            document.add_share(SHARES[1]),
+            document.add_share(SHARES[0], as_user=True),
+            document.add_share(SHARES[1], as_user=False),
             document.remove_share("m1"),
             document.add_disk(3, layers(2)[0]),
             document.add_disk(64, layers(1)[0]),

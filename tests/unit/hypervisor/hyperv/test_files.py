@@ -36,7 +36,8 @@ def test_a_path_on_a_drive_of_this_host_is_fine(path, resolved):
 
 
 @pytest.mark.parametrize(
-    ("attributes", "command"), [(0x220, "fsutil"), (0x820, "compact"), (0x4020, "cipher"), (0x4A20, "fsutil"), (0x8020, "Set-FileIntegrity")]
+    ("attributes", "command"),
+    [(0x220, "fsutil"), (0x820, "compact"), (0x4020, "cipher"), (0x4A20, "fsutil"), (0x8020, "Set-FileIntegrity")],
 )
 def test_a_file_that_is_not_stored_as_it_is_gets_the_command_that_mends_it(attributes, command):
     assert command in files.objection_to_attributes(attributes).cure
