@@ -2,13 +2,32 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 import propolis
 from propolis.errors import BackendError, BootFailed, DeadlineExceeded, MachineLost
+from propolis.hypervisor import registry
+
+OWNER = """
+import sys
+from pathlib import Path
+import propolis
+from hcs.linux import LinuxPlatform
+from propolis.hypervisor import registry
+from propolis.hypervisor.hyperv.backend import HypervBackend
+library, pipes, hvsockets, image = sys.argv[1:]
+platform = LinuxPlatform(Path(library), Path(pipes), hvsockets=Path(hvsockets))
+registry._BUILT_IN = {"hyperv": lambda: HypervBackend(platform)}
+with propolis.Machine.start(image, ["sleep", "600"], name="web") as machine:
+    print(machine.id, flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_output_input_and_exit_code(hyperv, busybox_image):
@@ -71,3 +90,30 @@ def test_a_refused_start_says_why(hyperv, busybox_image, monkeypatch):
     with pytest.raises(BackendError, match=r"cannot be started: .* not enough resources.*0x800705AA") as caught:
         propolis.run(busybox_image, ["true"])
     assert "--memory" in caught.value.hint
+
+
+def test_a_machine_that_windows_does_not_end_keeps_its_files_until_it_does(hyperv, busybox_image, monkeypatch):
+    platform = registry.create("hyperv")._system()
+    pipes = platform.directory.parent / "owner"
+    pipes.mkdir()
+    command = [sys.executable, "-c", OWNER, platform.path, pipes, platform.hvsockets, busybox_image]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as owner:
+        machine_id = owner.stdout.readline().decode().strip()
+        directory = Path(os.environ["PROPOLIS_DATA"], "machines", machine_id)
+        (system,) = hyperv.systems.values()
+        core = platform.library()
+        code, handle = core.open_system(system.id)  # or it would end with its owner
+        assert code == 0
+        owner.kill()
+    try:
+        monkeypatch.setenv(
+            "PROPOLIS_HCS_FAULTS", '{"HcsTerminateComputeSystem": {"hresult": "0x80070005", "times": 1}}'
+        )
+        assert propolis.run(busybox_image, ["true"], name="web").exit_code == 0
+        assert list(directory.glob("*.vhdx"))
+        assert propolis.run(busybox_image, ["true"]).exit_code == 0
+        assert system.state == "Stopped"
+        assert not directory.exists()
+    finally:
+        core.close_system(handle)

@@ -180,3 +180,6 @@ class Sweeping(Protocol):
         Raises:
             BackendError: the hypervisor cannot be asked.
         """
+
+    def holds(self, machine_id: str) -> bool:
+        """Whether that machine of a dead process could not be ended, and may still use its files."""

@@ -31,6 +31,7 @@ def examine() -> list[Check]:
         directory_check("cache", cache_directory(), "PROPOLIS_CACHE"),
         _layer_cache(),
         directory_check("data", data_directory(), "PROPOLIS_DATA"),
+        *_left(),
         resources_check(),
     ]
 
@@ -38,15 +39,22 @@ def examine() -> list[Check]:
 def mend() -> list[str]:
     """Remove what machines of dead processes left with hypervisors and on this host; says what was done."""
     done: list[str] = []
+    sweeping: list[Sweeping] = []
     for name in registry.names():
         try:
             backend = registry.create(name)
-            if isinstance(backend, Sweeping) and backend.availability().usable:
-                done += backend.sweep()
+            if isinstance(backend, Sweeping):
+                sweeping.append(backend)
+                if backend.availability().usable:
+                    done += backend.sweep()
         except PropolisError as error:
             done.append(f"backend {name}: {error}")
     # after the hypervisors, as a machine that runs holds its disks
-    removed = MachineStore(data_directory()).sweep()
+    store = MachineStore(data_directory())
+    removed = store.sweep(lambda machine_id: any(backend.holds(machine_id) for backend in sweeping))
+    done += [
+        f"machine {record.id} of a dead process is still in use, so {record.directory} stays" for record in store.dead()
+    ]
     return [*done, f"machines of dead processes removed: {removed}"]
 
 
@@ -86,6 +94,20 @@ def _layer_cache() -> Check:
         found=f"{found}; {len(damaged)} damaged ones put aside, {sum(damaged) >> 20} MiB",
         remedy="they were made again; check the host's storage, then run `propolis image prune`",
     )
+
+
+def _left() -> list[Check]:
+    """Machines of dead processes; nothing where there are none."""
+    if not (data_directory() / "state.db").exists():
+        return []
+    try:
+        dead = MachineStore(data_directory()).dead()
+    except PropolisError as error:
+        return [Check(name="machines", verdict=Verdict.FAILURE, found=str(error), remedy=error.hint)]
+    if not dead:
+        return []
+    found = f"{len(dead)} of dead processes are left: {', '.join(record.id for record in dead[:4])}"
+    return [Check(name="machines", verdict=Verdict.WARNING, found=found, remedy="propolis doctor --fix")]
 
 
 def _guest_program() -> Check:

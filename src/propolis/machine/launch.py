@@ -6,7 +6,7 @@ It decides order and clean-up, nothing else: each step is one call into the room
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -103,8 +103,8 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
             _announce(reporter, availability.reason)
         clean_up.callback(store.remove, record)
         # none is left behind in its thread: it would make what has just been removed
-        await anyio.to_thread.run_sync(_sweep, backend)
-        await anyio.to_thread.run_sync(store.add, record)
+        is_held = await anyio.to_thread.run_sync(_sweep, backend)
+        await anyio.to_thread.run_sync(store.add, record, is_held)
         await anyio.to_thread.run_sync(_make_directory, record)
         if prepared.directory is not None:
             disk = record.directory / f"rootfs.{backend.capabilities.disk_formats[0]}"
@@ -215,11 +215,16 @@ def _directory_disk(directory: Path, disk: Path, reporter: Reporter) -> Disk:
     return Disk(path=disk, format=disk_format)
 
 
-def _sweep(backend: Backend) -> None:
-    """End what machines of dead processes left with the hypervisor, before `store.add` removes its files."""
-    if isinstance(backend, Sweeping):
-        with contextlib.suppress(BackendError):  # not this machine's fault; `doctor --fix` tells of it
-            backend.sweep()
+def _sweep(backend: Backend) -> Callable[[str], bool]:
+    """End what machines of dead processes left with the hypervisor, before `store.add` removes its files.
+
+    Returns what says of a machine whether that was refused.
+    """
+    if not isinstance(backend, Sweeping):
+        return lambda _: False
+    with contextlib.suppress(BackendError):  # not this machine's fault; `doctor --fix` tells of it
+        backend.sweep()
+    return backend.holds
 
 
 def _record(spec: MachineSpec, store: MachineStore) -> MachineRecord:

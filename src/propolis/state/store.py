@@ -7,7 +7,7 @@ process is killed at, a later one finds everything it left. Knows nothing of hyp
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from propolis.errors import InvalidArgument, MachineNotFound, NameInUse, StateError
@@ -51,6 +51,10 @@ def has_ended(machine: MachineRecord) -> bool:
     return machine.vmm is not None and not is_running(machine.vmm)
 
 
+def _nobodys(_machine_id: str) -> bool:
+    return False
+
+
 class MachineStore:
     """Records of machines. Each call opens the database anew: calls are few and may come from any thread."""
 
@@ -59,14 +63,14 @@ class MachineStore:
         self._path = data / "state.db"
         self.machines = data / "machines"
 
-    def add(self, record: MachineRecord) -> None:
-        """Remember a machine that is about to be made.
+    def add(self, record: MachineRecord, is_held: Callable[[str], bool] = _nobodys) -> None:
+        """Remember a machine that is about to be made; sweeps before.
 
         Raises:
             NameInUse: a living machine has that name.
             StateError: the database is damaged.
         """
-        self.sweep()
+        self.sweep(is_held)
         with self._database() as database:
             try:
                 database.execute(
@@ -93,6 +97,10 @@ class MachineStore:
         with self._database() as database:
             return [_record(row) for row in database.execute("SELECT * FROM machine ORDER BY name")]
 
+    def dead(self) -> Sequence[MachineRecord]:
+        """Those whose owner is dead, and of which something is left."""
+        return [record for record in self.list() if not is_running(record.owner)]
+
     def living(self) -> Sequence[MachineRecord]:
         """Those of them whose owner runs."""
         return [record for record in self.list() if is_running(record.owner)]
@@ -113,20 +121,37 @@ class MachineStore:
             raise InvalidArgument(f"the ids of {len(found)} machines begin with {name!r}", hint="write more of it")
         return found[0]
 
-    def remove(self, record: MachineRecord) -> None:
-        """Delete the machine's directory, then forget it. Idempotent."""
+    def remove(self, record: MachineRecord) -> bool:
+        """Delete the machine's directory, then forget it. Idempotent.
+
+        False if that cannot be deleted: then it counts as a dead process', a sweep tries again, and its name is free.
+        """
         system.remove_tree(record.directory)
+        if record.directory.exists():
+            self._keep(record)
+            return False
         with self._database() as database:
             database.execute("DELETE FROM machine WHERE id = ?", (record.id,))
+        return True
 
-    def sweep(self) -> int:
-        """Remove machines whose owner is dead, and what still runs of them; returns how many."""
-        dead = [record for record in self.list() if not is_running(record.owner)]
-        for record in dead:
+    def sweep(self, is_held: Callable[[str], bool] = _nobodys) -> int:
+        """Remove machines whose owner is dead, and what still runs of them; returns how many.
+
+        `is_held` says of an id whether a hypervisor still runs that machine: it stays, with its files, until later.
+        """
+        removed = 0
+        for record in self.dead():
+            if is_held(record.id):
+                self._keep(record)
+                continue
             if record.vmm is not None and is_running(record.vmm):
                 system.kill(record.vmm.pid)
-            self.remove(record)
-        return len(dead)
+            removed += self.remove(record)
+        return removed
+
+    def _keep(self, record: MachineRecord) -> None:
+        with self._database() as database:
+            database.execute("UPDATE OR IGNORE machine SET name = id, owner_start = '' WHERE id = ?", (record.id,))
 
     @contextlib.contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:

@@ -235,7 +235,7 @@ async def test_what_still_runs_of_the_dead_is_ended_before_its_files_go(place, b
     async def init(_process):
         return 0
 
-    backend.sweep = sweep
+    backend.sweep, backend.holds = sweep, lambda machine_id: False
     assert (await with_guest(backend, serving(init=init), lambda: arun(place.image))).exit_code == 0
     assert seen == [True]
     assert is_clean(place, backend)

@@ -63,6 +63,32 @@ def test_the_next_machine_sweeps_what_a_dead_owner_left(store):
     assert not left.directory.exists()
 
 
+def test_what_a_hypervisor_holds_stays_until_it_does_not_and_its_name_is_free(store):
+    left = record(store, 0, name="web", owner=ProcessIdentity(pid=1, start="long ago"))
+    store.add(left)
+    left.directory.mkdir(parents=True)
+    store.add(record(store, 1, name="web"), lambda machine_id: machine_id == "m0")
+    assert left.directory.exists()
+    assert [machine.id for machine in store.dead()] == ["m0"]
+    assert [machine.name for machine in store.living()] == ["web"]
+    assert store.sweep() == 1
+    assert not left.directory.exists()
+    assert [machine.id for machine in store.list()] == ["m1"]
+
+
+def test_a_directory_that_cannot_be_removed_is_not_forgotten(store, monkeypatch):
+    machine = record(store, 0, name="web")
+    store.add(machine)
+    machine.directory.mkdir(parents=True)
+    with monkeypatch.context() as held:
+        held.setattr("propolis.state.store.system.remove_tree", lambda path: None)
+        assert not store.remove(machine)
+    assert store.living() == []
+    store.add(record(store, 1, name="web"))
+    assert not machine.directory.exists()
+    assert [left.id for left in store.list()] == ["m1"]
+
+
 def test_a_sweep_ends_what_still_runs_of_a_dead_owners_machine(store):
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as vmm:
         left = record(store, 0, owner=ProcessIdentity(pid=vmm.pid, start="another process with this pid"))

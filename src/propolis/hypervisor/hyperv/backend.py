@@ -97,6 +97,11 @@ class HypervBackend:
         ledger = self._ledger()
         return tuple(orphans.sweep(self._library(), ledger)) if orphans.orphans(ledger) else ()
 
+    def holds(self, machine_id: str) -> bool:
+        """See `Sweeping.holds`."""
+        identity = str(document.system_id(machine_id))
+        return any(entry.identity == identity for entry in orphans.orphans(self._ledger()))
+
     async def start(self, config: VMConfig) -> HypervHandle:
         """See `Backend.start`."""
         self.capabilities.require(config, self.name)

@@ -10,7 +10,7 @@ import pytest
 
 from hcs.bridge import Bridge
 from propolis.errors import BackendError
-from propolis.hypervisor.hyperv import orphans, requests
+from propolis.hypervisor.hyperv import document, orphans, requests
 from propolis.hypervisor.hyperv.ledger import Ledger
 
 OWNER = """
@@ -140,6 +140,25 @@ def test_files_that_are_gone_do_not_stand_in_the_way(core, ledger, owner, tmp_pa
     Path(tmp_path / "kernel").unlink()
     orphans.sweep(core, ledger)
     assert ledger.entries() == []
+
+
+def test_the_backend_knows_which_machine_it_could_not_end(backend, owner, core, faults, ledger, tmp_path):
+    """So that its directory stays; the next start ends it, and then the directory goes."""
+    process, identity = owner(dies_with_owner=False)
+    machine_id = "0123456789ab"
+    mine = str(document.system_id(machine_id))
+    assert not backend.holds(machine_id)
+    ledger.write(uuid.UUID(mine), ())
+    assert not backend.holds(machine_id), "its owner lives"
+    kill(process)
+    entry = json.loads((tmp_path / "records" / f"{identity}.json").read_text())
+    (tmp_path / "records" / f"{mine}.json").write_text(json.dumps(entry | {"identity": mine, "files": []}))
+    faults(HcsEnumerateComputeSystems={"hresult": "0x80370114", "immediate": True, "times": 1})
+    with pytest.raises(BackendError):
+        backend.sweep()
+    assert backend.holds(machine_id)
+    backend.sweep()
+    assert not backend.holds(machine_id)
 
 
 def test_the_backend_clears_up(backend, owner, bridge, core, ledger, monkeypatch):
