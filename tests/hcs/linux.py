@@ -57,10 +57,11 @@ class LinuxPlatform:
             staged.rename(self.hvsockets / f"{vm_id}.{service_id}")
         return listener
 
-    def check_file(self, path: Path) -> None:
-        """Whether it is there; whatever else Windows asks of a file is not asked here."""
+    def reach(self, path: Path) -> Path:
+        """Where it is really, if it is there; whatever else Windows asks of a file is not asked here."""
         if not path.exists():
             raise BackendError(f"{path} cannot be read: it does not exist")
+        return path.resolve()
 
     def held(self) -> list[object]:
         """What is still open, or lies in the directory."""

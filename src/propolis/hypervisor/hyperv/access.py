@@ -94,7 +94,7 @@ class Access:
         """The files for this machine alone, and those for all."""
         single: list[Path] = []
         shared: list[Path] = []
-        cache = cache_directory() if self._core.has("HcsGrantVmGroupAccess") else None
+        cache = Path(os.path.realpath(cache_directory())) if self._core.has("HcsGrantVmGroupAccess") else None
         read_only = [config.boot.kernel, config.boot.initramfs, *(disk.path for disk in config.disks if disk.read_only)]
         for path in dict.fromkeys(read_only):
             (shared if cache is not None and path.is_relative_to(cache) else single).append(path)
@@ -127,6 +127,7 @@ class StateFile:
         self._made = True
         if not Outcome(code := self._core.create_empty_runtime_state(self.name)).ok:
             raise hresult.error(what, code, call="HcsCreateEmptyRuntimeStateFile")
+        self.name = os.path.realpath(self.name)  # see `Platform.reach`
         if not Outcome(code := self._core.grant_access(self._identity, self.name)).ok:
             raise hresult.error(what, code, call="HcsGrantVmAccess")
 

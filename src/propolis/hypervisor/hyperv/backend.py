@@ -87,10 +87,9 @@ class HypervBackend:
     def prepare_rootfs(self, rootfs: Path, init: InitConfig) -> Path:
         """See `Backend.prepare_rootfs`; attributes and places that Hyper-V refuses are told before anything boots."""
         try:
-            self._system().check_file(rootfs.absolute())
+            return self._system().reach(rootfs.absolute())
         except BackendError as error:
             raise BackendError(f"the disk of {init.hostname} cannot be attached: {error}", hint=error.hint) from error
-        return rootfs.absolute()
 
     def sweep(self) -> tuple[str, ...]:
         """See `Sweeping.sweep`."""
@@ -107,7 +106,7 @@ class HypervBackend:
         self.capabilities.require(config, self.name)
         system, core = self._system(), self._library()
         document.check_build(system.build())
-        await in_thread(lambda _: self._make_ready(config))
+        config = await in_thread(lambda _: self._made_ready(config))
         tail, undo = Tail(), contextlib.AsyncExitStack()
         try:
             config = _with_boot_files_together(config, undo)
@@ -154,17 +153,19 @@ class HypervBackend:
             await directories.show(compute, system, share)
         return compute, channel
 
-    def _make_ready(self, config: VMConfig) -> None:
-        """What may be said before anything is done."""
-        boot = (config.boot.kernel, config.boot.initramfs)
-        for path in (*boot, *(disk.path for disk in config.disks), *(share.path for share in config.shares)):
-            self._system().check_file(path)
+    def _made_ready(self, config: VMConfig) -> VMConfig:
+        """The configuration with its files where the machine finds them; what may be said before anything is done."""
+        reach = self._system().reach
+        boot = replace(config.boot, kernel=reach(config.boot.kernel), initramfs=reach(config.boot.initramfs))
+        disks = tuple(replace(disk, path=reach(disk.path)) for disk in config.disks)
+        shares = tuple(replace(share, path=reach(share.path)) for share in config.shares)
         memory = host.memory_bytes()
         if config.memory > memory:
             raise BackendError(
                 f"the machine is to have {config.memory >> 20} MiB of memory, and the host has {memory >> 20} MiB",
                 hint="ask for less with --memory",
             )
+        return replace(config, boot=boot, disks=disks, shares=shares)
 
     def _system(self) -> Platform:
         if self._on is None:
@@ -227,6 +228,6 @@ def _with_boot_files_together(config: VMConfig, undo: contextlib.AsyncExitStack)
             link.hardlink_to(source)
         except OSError:
             shutil.copyfile(source, link)
-    kernel, initramfs = links.values()
+    kernel, initramfs = (Path(os.path.realpath(link)) for link in links.values())
     together = BootPlan(kernel=kernel, initramfs=initramfs, cmdline=boot.cmdline, architecture=boot.architecture)
     return replace(config, boot=together)

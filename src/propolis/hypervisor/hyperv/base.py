@@ -60,8 +60,8 @@ class Platform(Protocol):
             PropolisError: refused.
         """
 
-    def check_file(self, path: Path) -> None:
-        """Whether a virtual machine can be given this file or directory.
+    def reach(self, path: Path) -> Path:
+        """Where the account of a virtual machine finds this file or directory.
 
         Raises:
             BackendError: it is missing, or Hyper-V would refuse it; says why, and how to mend it.

@@ -1,6 +1,7 @@
 """One running machine under Hyper-V; see `hypervisor.base.VMHandle`."""
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -120,8 +121,8 @@ class HypervHandle:
         Raises:
             BackendError: the directory cannot be shared, or Hyper-V refuses.
         """
-        await in_thread(lambda _: self._platform.check_file(share.path))
-        await directories.show(self._system, self._platform, share)
+        path = await in_thread(lambda _: self._platform.reach(share.path))
+        await directories.show(self._system, self._platform, replace(share, path=path))
 
     async def remove_share(self, tag: str) -> None:
         """See `HotPlugging.remove_share`.

@@ -18,6 +18,7 @@ from propolis.hypervisor.hyperv import files, hvsocket
 from propolis.hypervisor.hyperv._ffi import ComputeCore
 from propolis.hypervisor.hyperv.base import ConsolePipe
 
+_REDIRECTED = "AppData"
 _VIRTUAL_MACHINES = "S-1-5-83-0"
 """The group of all machines' accounts, one of which opens the pipe."""
 
@@ -49,17 +50,32 @@ class WindowsPlatform:
         """See `Platform.listen`."""
         return hvsocket.bind_listener(vm_id, service_id)
 
-    def check_file(self, path: Path) -> None:
-        """See `Platform.check_file`."""
+    def reach(self, path: Path) -> Path:
+        """See `Platform.reach`.
+
+        Not always where we find it: what a Python of the Microsoft Store keeps below AppData lies elsewhere, for its
+        package alone, and a drive that `subst` has made is there for its session only.
+        """
         _refuse(path, files.objection_to_path(str(path), str(path)))  # what is too long may seem to be missing
         try:
             found = path.stat()
-            resolved = os.path.realpath(path)
+            resolved = _resolved(path)
         except OSError as error:
             raise BackendError(f"{path} cannot be read: {error.strerror}") from error
-        _refuse(path, files.objection_to_path(str(path), resolved))
+        _refuse(path, files.objection_to_path(str(path), resolved) or files.objection_to_path(resolved, resolved))
         if path.is_file():
             _refuse(path, files.objection_to_attributes(found.st_file_attributes))
+        return Path(resolved)
+
+
+def _resolved(path: Path) -> str:
+    if path.is_dir() and _REDIRECTED in path.parts:
+        # the place of a directory that is redirected is only told of files in it
+        with os.scandir(path) as entries:
+            inside = next((entry.path for entry in entries if entry.is_file(follow_symlinks=False)), None)
+        if inside is not None:
+            return str(Path(os.path.realpath(inside)).parent)
+    return os.path.realpath(path)
 
 
 def _refuse(path: Path, objection: files.Objection | None) -> None:

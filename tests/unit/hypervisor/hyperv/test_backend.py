@@ -12,6 +12,7 @@ from hcs.linux import LinuxPlatform
 from propolis.errors import BackendError, BackendUnavailable, PropolisError, Unsupported
 from propolis.hypervisor.hyperv import _ffi, hresult, requests
 from propolis.hypervisor.hyperv.backend import HypervBackend
+from propolis.hypervisor.hyperv.ledger import Ledger
 from propolis.spec import Architecture, BootPlan, Disk, DiskFormat, InitConfig, Process, Share
 
 pytestmark = pytest.mark.anyio
@@ -227,6 +228,27 @@ async def test_shares_come_and_go(backend, config, tmp_path):
         await handle.stop()
     with pytest.raises(BackendError, match="gone"):
         await handle.add_share(share)
+
+
+async def test_a_machine_is_told_where_its_files_are_and_not_where_we_see_them(backend, config, tmp_path):
+    """As below AppData in a Python of the Microsoft Store, or on a drive made by `subst`."""
+    seen = tmp_path / "seen"
+    seen.symlink_to(tmp_path)
+
+    def through(path):
+        return seen / path.relative_to(tmp_path)
+
+    boot = replace(config.boot, kernel=through(config.boot.kernel), initramfs=through(config.boot.initramfs))
+    disks = tuple(replace(disk, path=through(disk.path)) for disk in config.disks)
+    handle = await backend.start(replace(config, boot=boot, disks=disks))
+    try:
+        (entry,) = Ledger(tmp_path / "records").entries()
+        assert set(entry.files) == {
+            str(path) for path in (config.boot.kernel, config.boot.initramfs, config.disks[0].path)
+        }
+    finally:
+        await handle.stop()
+    assert backend.prepare_rootfs(disks[0].path, None) == config.disks[0].path
 
 
 @pytest.fixture
