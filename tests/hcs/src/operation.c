@@ -127,13 +127,11 @@ UINT64 WINAPI HcsGetOperationId(HCS_OPERATION given)
 /* The result as it is now, with a document of the caller's own. */
 static HRESULT result_of(const struct operation *operation, PWSTR *document)
 {
-    if (operation->progress == OPERATION_IDLE)
-        return HCS_OPERATION_NOT_STARTED;
     if (operation->progress == OPERATION_PENDING)
         return HCS_OPERATION_PENDING;
     if (document != NULL)
         *document = widen(operation->document);
-    return operation->result;
+    return operation->progress == OPERATION_IDLE ? HCS_OPERATION_NOT_STARTED : operation->result;
 }
 
 HRESULT WINAPI HcsGetOperationResult(HCS_OPERATION given, PWSTR *document)

@@ -65,7 +65,12 @@ HRESULT request_submit_on(const char *name, HCS_OPERATION_TYPE type, struct hand
     else
         code = operation_begin(operation, type, handle);
     if (code != OK || errand->fault.never) {
-        free(errand->fault.document);
+        if (operation != NULL && errand->fault.immediate) { /* the operation may have words, though it never began */
+            free(operation->document);
+            operation->document = errand->fault.document;
+        } else {
+            free(errand->fault.document);
+        }
         free(errand);
         free(text);
         return code;

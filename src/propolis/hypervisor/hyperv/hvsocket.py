@@ -37,7 +37,6 @@ def bind_listener(vm_id: uuid.UUID, service: uuid.UUID) -> socket.socket:
     try:
         listener = _bound(vm_id, service)
         try:
-            _survive_suspend(listener)
             listener.listen(_BACKLOG)
         except BaseException:
             listener.close()
@@ -61,7 +60,7 @@ def accept(listener: socket.socket) -> socket.socket:
 
 
 def _survive_suspend(hyperv: socket.socket) -> None:
-    """Keep connections while the host sleeps or the machine is paused, on Windows versions that can."""
+    """Keep connections while the host sleeps or the machine is paused, on Windows that can; set before it is bound."""
     with contextlib.suppress(OSError):
         hyperv.setsockopt(HV_PROTOCOL_RAW, _CONNECTED_SUSPEND, 1)
 
@@ -72,6 +71,7 @@ if sys.platform == "win32" and sys.version_info < (3, 12):
     def _bound(vm_id: uuid.UUID, service: uuid.UUID) -> socket.socket:
         made = socket.socket(AF_HYPERV, socket.SOCK_STREAM, HV_PROTOCOL_RAW, fileno=winsock.make_socket())
         try:
+            _survive_suspend(made)
             winsock.bind(made.fileno(), vm_id, service)
         except BaseException:
             made.close()
@@ -87,6 +87,7 @@ else:
     def _bound(vm_id: uuid.UUID, service: uuid.UUID) -> socket.socket:
         made = socket.socket(AF_HYPERV, socket.SOCK_STREAM, HV_PROTOCOL_RAW)
         try:
+            _survive_suspend(made)
             made.bind((str(vm_id), str(service)))
         except BaseException:
             made.close()

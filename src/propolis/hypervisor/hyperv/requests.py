@@ -43,7 +43,7 @@ def perform(
     try:
         code = submit(operation)
         if not Outcome(code).ok:
-            return Outcome(code)
+            return Outcome(code, core.operation_result(operation).document)  # it may say why, though it never began
         deadline = time.monotonic() + TIMEOUTS[call]
         while True:
             outcome = core.wait_for_operation(operation, _SLICE)

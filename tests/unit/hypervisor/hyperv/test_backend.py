@@ -72,6 +72,13 @@ async def test_a_call_that_fails_is_told_with_its_cause_and_leaves_nothing(
     assert left(config) == []
 
 
+async def test_a_call_that_fails_at_once_is_told_in_windows_words_too(backend, config, faults):
+    words = {"Error": -1, "ErrorEvents": [{"Message": "Invalid JSON document '$.VirtualMachine.Chipset'"}]}
+    faults(HcsCreateComputeSystem={"hresult": "0x8037010D", "immediate": True, "document": words})
+    with pytest.raises(PropolisError, match=r"Windows says: Invalid JSON document '\$.VirtualMachine.Chipset'"):
+        await backend.start(config)
+
+
 @pytest.mark.parametrize("code", CODES, ids=hex)
 async def test_every_code_gives_its_own_message_and_leaves_nothing(backend, config, left, faults, code):
     for call in ("HcsCreateComputeSystem", "HcsStartComputeSystem"):
