@@ -39,6 +39,8 @@ class Access:
         self._own = [disk.path for disk in config.disks if not disk.read_only]
         self._single, self._shared = self._sorted(config)
         self._granted: list[Path] = []
+        self.withheld: list[Path] = []
+        """Files that are only read and whose access lists belong to somebody else; mostly all may read them anyhow."""
         self.proven = False
         """Whether a machine has started with these rights."""
 
@@ -53,14 +55,16 @@ class Access:
             if unwanted.is_set():
                 return
             self._granted.append(path)
-            self._check(path, "HcsGrantVmAccess", self._core.grant_access(str(self._identity), str(path)))
-        missing = self._shared_files.missing(self._shared)
-        for path in missing:
+            if not self._may(path, "HcsGrantVmAccess", self._core.grant_access(str(self._identity), str(path))):
+                self._granted.remove(path)
+        granted: list[Path] = []
+        for path in self._shared_files.missing(self._shared):
             if unwanted.is_set():
                 return
-            self._check(path, "HcsGrantVmGroupAccess", self._core.grant_group_access(str(path)))
-        if missing:
-            self._shared_files.add(missing)
+            if self._may(path, "HcsGrantVmGroupAccess", self._core.grant_group_access(str(path))):
+                granted.append(path)
+        if granted:
+            self._shared_files.add(granted)
 
     def take_back(self, tell: Callable[[str], None]) -> None:
         """Take the rights back and wait until the machine's own disks are free; what fails is told, and stays written.
@@ -100,9 +104,14 @@ class Access:
             (shared if cache is not None and path.is_relative_to(cache) else single).append(path)
         return single + [path for path in self._own if path not in single], shared
 
-    def _check(self, path: Path, call: str, code: int) -> None:
-        if not Outcome(code).ok:
-            raise hresult.error(f"the machine cannot be given access to {path}", code, call=call)
+    def _may(self, path: Path, call: str, code: int) -> bool:
+        """Whether access was granted; False where it is withheld, and may be there all the same."""
+        if Outcome(code).ok:
+            return True
+        if hresult.normal(code) == hresult.ACCESS_DENIED and path not in self._own:
+            self.withheld.append(path)
+            return False
+        raise hresult.error(f"the machine cannot be given access to {path}", code, call=call)
 
 
 class StateFile:

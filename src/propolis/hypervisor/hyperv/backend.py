@@ -108,6 +108,7 @@ class HypervBackend:
         document.check_build(system.build())
         config = await in_thread(lambda _: self._made_ready(config))
         tail, undo = Tail(), contextlib.AsyncExitStack()
+        access: Access | None = None
         try:
             config = _with_boot_files_together(config, undo)
             access = Access(core, self._ledger(), self._shared_files(), document.system_id(config.id), config)
@@ -116,7 +117,7 @@ class HypervBackend:
             with anyio.CancelScope(shield=True):
                 await undo.aclose()
             if isinstance(error, PropolisError):
-                error.hint = "; ".join(filter(None, (error.hint, _last_words(tail))))
+                error.hint = "; ".join(filter(None, (error.hint, _withheld(access), _last_words(tail))))
             raise
         return HypervHandle(config.id, core, system, compute, channel, tail, undo)
 
@@ -201,6 +202,12 @@ def _console(system: Platform, machine_id: str, tail: Tail) -> ConsolePipe:
         return system.console(f"propolis-{machine_id}-{secrets.token_hex(8)}", tail.append)
     except OSError as error:
         raise BackendError(f"no pipe can be made for the machine's console: {error.strerror or error}") from error
+
+
+def _withheld(access: Access | None) -> str:
+    if access is None or not access.withheld:
+        return ""
+    return f"this user may not change who reads {access.withheld[0]}, so use a copy if machines may not read it"
 
 
 def _last_words(tail: Tail) -> str:

@@ -79,6 +79,30 @@ async def test_a_call_that_fails_at_once_is_told_in_windows_words_too(backend, c
         await backend.start(config)
 
 
+async def test_what_all_may_read_needs_no_grant_that_only_its_owner_can_give(backend, config, left, faults):
+    """A kernel that came with a program, say; the stand-in's machines may read what lies below /usr."""
+    system = Path("/usr/bin/env")
+    faults(HcsGrantVmAccess={"hresult": "0x80070005", "immediate": True, "times": 1})
+    handle = await backend.start(replace(config, boot=replace(config.boot, kernel=system)))
+    await handle.stop()
+    assert left(config) == []
+
+
+async def test_what_machines_may_not_read_is_named_if_it_cannot_be_granted(backend, config, left, faults):
+    faults(HcsGrantVmAccess={"hresult": "0x80070005", "immediate": True, "times": 1})
+    with pytest.raises(BackendError, match="E_ACCESSDENIED") as caught:
+        await backend.start(config)
+    assert f"may not change who reads {config.boot.kernel}" in caught.value.hint
+    assert left(config) == []
+
+
+async def test_a_disk_that_is_written_to_must_be_granted(backend, config, left, faults):
+    faults(HcsGrantVmAccess={"hresult": "0x80070005", "immediate": True, "skip": 2})
+    with pytest.raises(BackendError, match=r"cannot be given access to .*machine\.vhdx.*access list"):
+        await backend.start(config)
+    assert left(config) == []
+
+
 @pytest.mark.parametrize("code", CODES, ids=hex)
 async def test_every_code_gives_its_own_message_and_leaves_nothing(backend, config, left, faults, code):
     for call in ("HcsCreateComputeSystem", "HcsStartComputeSystem"):
