@@ -39,6 +39,8 @@ class FaultKind(StrEnum):
     """Nothing more comes after `after` bytes."""
     DRIP = "drip"
     """After `after` bytes it goes on with a byte each tenth of a second."""
+    CHUNK = "chunk"
+    """In chunks: after `after` bytes the next one's size begins, and goes on with a digit each tenth of a second."""
     HEADERS = "headers"
     """A header begins, and goes on with a byte each tenth of a second."""
     WRONG = "wrong"
@@ -243,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault is not None and fault.kind in (FaultKind.DROP, FaultKind.HEADERS):
             self.close_connection = True
             if fault.kind is FaultKind.HEADERS:
-                self._trickle()
+                self._trickle(b"HTTP/1.1 200 OK\r\nX: ", b"x")
         elif for_token:
             self._token(self._user(), fault)
         elif self.path == "/v2/":
@@ -345,21 +347,27 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {"Content-Type": kind, **headers}.items():
             self.send_header(name, value)
+        in_chunks = fault is not None and fault.kind is FaultKind.CHUNK
         if fault is not None and fault.kind is FaultKind.ENDLESS:
             self.send_header("Connection", "close")
             self.close_connection = True
+        elif in_chunks:
+            self.send_header("Transfer-Encoding", "chunked")
         else:
             extra = fault.after if fault is not None and fault.kind is FaultKind.LENGTH else 0
             self.send_header("Content-Length", str(len(body) + extra))
         self.end_headers()
         if self.command != "HEAD":
             for piece in self._faulty(body, fault):
-                self.wfile.write(piece)
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if in_chunks else piece)
+            if in_chunks:
+                self._trickle(b"1", b"1")
 
-    def _trickle(self) -> None:
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+    def _trickle(self, begin: bytes, more: bytes) -> None:
+        self.close_connection = True
+        self.wfile.write(begin)
         while not self._registry.closing.wait(0.1):
-            self.wfile.write(b"x")
+            self.wfile.write(more)
 
     def _faulty(self, body: bytes, fault: Fault | None) -> Iterator[bytes]:
         """The body in pieces, as the fault has it."""
@@ -367,7 +375,8 @@ class _Handler(BaseHTTPRequestHandler):
         after = 0 if fault is None else fault.after
         if kind is FaultKind.WRONG:
             body = body[:after] + bytes(value ^ 1 for value in body[after : after + 1]) + body[after + 1 :]
-        end = after if kind in (FaultKind.CUT, FaultKind.STALL, FaultKind.DRIP) else len(body)
+        cuts = (FaultKind.CUT, FaultKind.STALL, FaultKind.DRIP, FaultKind.CHUNK)
+        end = after if kind in cuts else len(body)
         for start in range(0, end, _PIECE):
             yield body[start : min(start + _PIECE, end)]
         if kind is FaultKind.STALL:

@@ -33,11 +33,16 @@ class UnderWay:
     """A request as another thread than its own sees it."""
 
     def __init__(self) -> None:
-        self.connection: HTTPConnection | None = None
+        self._connection: HTTPConnection | None = None
+        self._sock: socket.socket | None = None
+
+    def note(self, connection: HTTPConnection) -> None:
+        """It goes over that; once it has been sent, over the same socket to the end."""
+        self._connection, self._sock = connection, connection.sock
 
     def give_up(self) -> None:
         """Let nobody wait for its answer any more; whoever does finds the connection broken."""
-        sock = None if self.connection is None else self.connection.sock
+        sock = self._sock or (None if self._connection is None else self._connection.sock)
         if sock is not None:
             with contextlib.suppress(OSError, AttributeError):  # closed meanwhile; TLS inside TLS has no such method
                 sock.shutdown(socket.SHUT_RDWR)
@@ -131,7 +136,7 @@ class Connections:
         return made
 
     def _note(self, connection: HTTPConnection) -> None:
-        self._thread.under_way.connection = connection
+        self._thread.under_way.note(connection)
 
     def _accept(self, connection: HTTPConnection) -> None:
         if not self._proves:
@@ -168,6 +173,7 @@ def _watched(
         def request(self, *arguments: Any, **options: Any) -> None:
             note(self)
             super().request(*arguments, **options)
+            note(self)  # a connection that is not kept gives its socket away to the answer
 
     class Pool(pool):  # type: ignore[valid-type, misc]
         ConnectionCls = Connection

@@ -41,7 +41,9 @@ class Answer:
     headers: Mapping[str, str]
     """By name in any case; fields that came more than once are joined by commas."""
     _response: HTTPResponse = field(repr=False)
+    _under_way: UnderWay = field(repr=False)
     _patience: Patience = field(repr=False)
+    _waits_since: float | None = field(default=None, init=False, repr=False)
 
     def fields(self, name: str) -> Sequence[str]:
         """All header fields of that name, each by itself."""
@@ -53,9 +55,9 @@ class Answer:
         Raises:
             Transient: the connection broke, or nothing came for `Patience.read` seconds.
         """
-        with faults(self.address, is_answered=True):
+        with faults(self.address, is_answered=True), self._watched():
             # reads the socket once, however little comes; those that fill a buffer would hide how slow it is
-            while piece := self._response.read1(_PIECE, decode_content=False):
+            while piece := self._piece():
                 yield piece
 
     def body(self, limit: int) -> bytes:
@@ -82,6 +84,35 @@ class Answer:
                     )
                 )
         return bytes(found)
+
+    def _piece(self) -> bytes:
+        self._waits_since = time.monotonic()
+        piece = self._response.read1(_PIECE, decode_content=False)
+        self._waits_since = None
+        return piece
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Between two bytes in chunks there may be lines without end, of which the library bounds neither.
+
+        So somebody else looks how long a piece is waited for, and breaks the connection.
+        """
+        if not self._response.chunked:
+            yield
+            return
+        is_over = threading.Event()
+
+        def watch() -> None:
+            while not is_over.wait(self._patience.read):
+                since = self._waits_since
+                if since is not None and time.monotonic() - since > self._patience.read:
+                    self._under_way.give_up()
+
+        threading.Thread(target=watch, name="propolis-watch", daemon=True).start()
+        try:
+            yield
+        finally:
+            is_over.set()
 
 
 class Exchange:
@@ -114,10 +145,10 @@ class Exchange:
         """
         headers = dict(headers)
         for _ in range(_MAX_REDIRECTS):
-            with self._answered(method, address, headers, form) as response:
-                location = response.headers.get("location")
-                if form is not None or response.status not in _REDIRECTS or not location:
-                    yield Answer(response.status, address, response.headers, response, self.patience)
+            with self._answered(method, address, headers, form) as answer:
+                location = answer.headers.get("location")
+                if form is not None or answer.status not in _REDIRECTS or not location:
+                    yield answer
                     return
             target = self.target(address, location)
             if target.origin != address.origin:
@@ -128,30 +159,35 @@ class Exchange:
     @contextlib.contextmanager
     def _answered(
         self, method: str, address: Address, headers: Mapping[str, str], form: Mapping[str, str] | None
-    ) -> Iterator[HTTPResponse]:
+    ) -> Iterator[Answer]:
         if not self._turns.acquire(timeout=self.patience.turn):
             raise Transient(
                 RegistryUnreachable(f"all {MAX_CONNECTIONS} connections to {address.shown} are in use for long")
             )
+        under_way = UnderWay()
         try:
             with faults(address):
-                response = self._begun(method, address, headers, form)
+                response = self._begun(method, address, headers, form, under_way)
             try:
-                yield response
+                yield Answer(response.status, address, response.headers, response, under_way, self.patience)
             finally:
                 _leave(response)
         finally:
             self._turns.release()
 
     def _begun(
-        self, method: str, address: Address, headers: Mapping[str, str], form: Mapping[str, str] | None
+        self,
+        method: str,
+        address: Address,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None,
+        under_way: UnderWay,
     ) -> HTTPResponse:
         """The answer as far as its headers; neither names that nobody resolves nor trickling headers take for ever.
 
         The library bounds each wait, not their sum; so it waits in a thread. What connects may be left to itself for a
         while; what waits for headers is broken off.
         """
-        under_way = UnderWay()
         lock, found, is_late = threading.Lock(), SimpleQueue[HTTPResponse | BaseException](), threading.Event()
 
         def send() -> None:
@@ -177,9 +213,9 @@ class Exchange:
     def answers(self, address: Address) -> bool:
         """Whether something speaks HTTP at `address`: with TLS or without, as its scheme says."""
         try:
-            with self._answered("GET", address, {}, None) as response:
+            with self._answered("GET", address, {}, None) as answer:
                 # what servers of TLS answer to who speaks without
-                return response.status != HTTPStatus.BAD_REQUEST
+                return answer.status != HTTPStatus.BAD_REQUEST
         except (Transient, RegistryError):
             return False
 

@@ -118,6 +118,15 @@ def test_answers_are_bounded_in_size_and_time(exchange, registry):
         get(exchange, registry)
 
 
+def test_lines_between_chunks_that_trickle_in_are_not_waited_for_to_their_end(exchange, registry):
+    registry.arm(Fault(kind=FaultKind.CHUNK, after=2))
+    began = time.monotonic()
+    with pytest.raises(Transient, match="broke"):
+        get(exchange, registry)
+    assert time.monotonic() - began < 10
+    assert get(exchange, registry)[0] == 200
+
+
 def test_headers_that_trickle_in_are_not_waited_for_to_their_end(exchange, registry):
     registry.arm(Fault(kind=FaultKind.HEADERS))
     began = time.monotonic()

@@ -362,6 +362,7 @@ FAULTS = {
     "stall": Fault(kind=FaultKind.STALL, after=20),
     "headers": Fault(kind=FaultKind.HEADERS),
     "drip": Fault(kind=FaultKind.DRIP, after=20),
+    "chunk": Fault(kind=FaultKind.CHUNK, after=20),
     "429": Fault(kind=FaultKind.STATUS, status=429, headers={"Retry-After": "1"}),
     "500": Fault(kind=FaultKind.STATUS, status=500, body=b"<html>oh</html>"),
     "503": Fault(kind=FaultKind.STATUS, status=503),
@@ -373,7 +374,7 @@ FAULTS = {
     "to a file": Fault(kind=FaultKind.STATUS, status=302, headers={"Location": "file:///etc/passwd"}),
     "in a circle": Fault(kind=FaultKind.STATUS, status=302, headers={"Location": "?again"}),
 }
-RECOVERS = {"cut", "drop", "stall", "headers", "drip", "429", "500", "503", "in a circle"}
+RECOVERS = {"cut", "drop", "stall", "headers", "drip", "chunk", "429", "500", "503", "in a circle"}
 """When it happens once. A length that lies does so in documents only: a layer's size is known."""
 MEANS = {
     "cut": RegistryUnreachable,
@@ -381,6 +382,7 @@ MEANS = {
     "stall": RegistryUnreachable,
     "headers": RegistryUnreachable,
     "drip": RegistryUnreachable,
+    "chunk": RegistryUnreachable,
     "403": AccessDenied,
     "404": ImageError,
     "wrong byte": (DigestMismatch, RegistryError),
