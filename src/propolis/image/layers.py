@@ -38,15 +38,16 @@ def unpack(blob: BinaryIO, layer: Layer, sink: TreeSink, reporter: Reporter | No
     The sink's own errors pass through.
 
     Raises:
-        DigestMismatch: the blob is not what the digest, or its content not what the diff_id names.
-        ImageInvalid: truncated, broken, of another size, or hostile; the message names the entry.
+        DigestMismatch: the blob is not what names it: its digest, or where it has none, the diff_id of its content.
+        ImageInvalid: truncated, broken, of another size, or hostile; the message names the entry. Or the blob is the
+            right one, and the diff_id is wrong: then other images may still be made of it.
     """
     reporter = reporter or Silent()
     reporter.begin(UNPACK_LAYER, layer.diff_id, layer.size)
     with collection_paused():
         found = _Unpacking(blob, layer, sink, reporter).run()
     if found != layer.diff_id.partition(":")[2]:
-        raise DigestMismatch(
+        raise (ImageInvalid if layer.digest else DigestMismatch)(
             f"the content of {layer} is not what diff_id {digests.short(layer.diff_id)} names",
             hint="the image contradicts itself; get another copy",
         )

@@ -110,8 +110,10 @@ class PartialBlob:
                 path.unlink()
         self._release()
 
-    def keep(self) -> None:
-        """It is whole and verified: from now on the blob itself. Not flushed, so whoever reads it verifies it again.
+    def keep(self, size: int) -> None:
+        """Its first `size` bytes are whole and verified: from now on the blob itself.
+
+        More may have come for somebody who was told a wrong size. Not flushed, so whoever reads it verifies it again.
 
         Raises:
             StorageFull, DiskError: the host does not let it be renamed.
@@ -120,6 +122,7 @@ class PartialBlob:
             self._lines.unlink()
         descriptor, self._descriptor = self._descriptor, -1
         with storage_errors(self._target):
+            os.ftruncate(descriptor, size)
             system.publish(descriptor, self._path, self._target)
 
     def _noted(self, size: int) -> Ranges:
@@ -170,20 +173,11 @@ def sweep(directory: Path) -> int:
     removed = 0
     for path in sorted(directory.glob(f"{PREFIX}*")):  # its bytes before its lines
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime < time.time() - _LIFETIME or _is_orphaned(path):
-                path.unlink()
-                removed += 1
+            if path.suffix == _RANGES:
+                if not path.with_suffix("").exists():
+                    path.unlink()
+                    removed += 1
+            elif path.stat().st_mtime < time.time() - _LIFETIME or _PRIVATE.fullmatch(path.name):
+                files = 2 if path.with_name(path.name + _RANGES).exists() else 1
+                removed += files if remove(path) else 0  # somebody may have come back for it in this moment
     return removed
-
-
-def _is_orphaned(path: Path) -> bool:
-    """Whether it was somebody's own, who is gone."""
-    if not _PRIVATE.fullmatch(path.name):
-        return False
-    if path.suffix == _RANGES:
-        return not path.with_suffix("").exists()
-    descriptor = system.open_file(path, create=False)
-    try:
-        return system.lock_file(descriptor, wait=False)
-    finally:
-        os.close(descriptor)

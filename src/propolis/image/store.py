@@ -90,6 +90,7 @@ class BlobStore:
         """A layer's blob that is here, not verified yet; None where it is not.
 
         Raises:
+            ImageInvalid: it is not as large as this image says: that does not make it another's loss.
             DiskError: the host does not let it be read.
         """
         path = self.path(layer.digest)
@@ -99,10 +100,14 @@ class BlobStore:
             return None
         except OSError as error:
             raise DiskError(f"cannot read {path}: {error.strerror}", hint="check its owner and permissions") from error
-        if path.stat().st_size == layer.size:
+        size = os.fstat(found.fileno()).st_size
+        if size == layer.size:
             return found
         found.close()
-        put_aside(path)
+        if self.check(layer.digest):
+            raise ImageInvalid(
+                f"{layer} has {size} bytes, but its descriptor says {layer.size}", hint="get another copy of the image"
+            )
         return None
 
     def partial(self, digest: str) -> PartialBlob:

@@ -44,9 +44,16 @@ def test_one_that_is_empty_leaves_nothing(tmp_path):
 def test_whole_it_becomes_the_blob(tmp_path):
     blob = PartialBlob.open(tmp_path / "abc")
     add(blob, 0, b"all of it")
-    blob.keep()
+    blob.keep(9)
     blob.close()
     assert names(tmp_path) == ["abc"]
+    assert (tmp_path / "abc").read_bytes() == b"all of it"
+
+
+def test_what_came_behind_its_end_is_not_kept(tmp_path):
+    blob = PartialBlob.open(tmp_path / "abc")
+    add(blob, 0, b"all of it, and what another image said would follow")
+    blob.keep(9)
     assert (tmp_path / "abc").read_bytes() == b"all of it"
 
 
@@ -79,7 +86,7 @@ def test_while_somebody_has_it_others_have_one_of_their_own(tmp_path):
     other = PartialBlob.open(tmp_path / "abc")
     assert list(again.ranges) == [(0, 5)]
     add(other, 0, b"other")
-    other.keep()
+    other.keep(5)
     assert (tmp_path / "abc").read_bytes() == b"other"
 
 
@@ -112,3 +119,17 @@ def test_old_ones_are_swept(tmp_path):
         os.utime(tmp_path / name, (weeks_ago, weeks_ago))
     assert sweep(tmp_path) == 2
     assert names(tmp_path) == [".partial-bbb", ".partial-bbb.ranges"]
+
+
+def test_an_old_one_that_somebody_has_come_back_for_is_not_swept(tmp_path):
+    blob = PartialBlob.open(tmp_path / "aaa")
+    add(blob, 0, b"x")
+    blob.close()
+    weeks_ago = time.time() - 30 * 24 * 3600
+    for name in (".partial-aaa", ".partial-aaa.ranges"):
+        os.utime(tmp_path / name, (weeks_ago, weeks_ago))
+    back = PartialBlob.open(tmp_path / "aaa")
+    assert sweep(tmp_path) == 0
+    add(back, 1, b"y")
+    back.keep(2)
+    assert (tmp_path / "aaa").read_bytes() == b"xy"

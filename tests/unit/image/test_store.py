@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,11 @@ import pytest
 from propolis.errors import DigestMismatch, ImageInvalid
 from propolis.host.files import STAGE_PREFIX
 from propolis.image.digest import of
+from propolis.image.layers import unpack
+from propolis.image.manifest import OCI_LAYER, Layer
 from propolis.image.store import BlobStore
+from propolis.testing.images import layer_tar
+from propolis.testing.trees import MemorySink
 
 DATA = b"some content"
 
@@ -94,3 +99,21 @@ def test_what_a_killed_writer_left_is_swept(tmp_path):
     assert store.read(of(DATA), 100) is None
     assert store.sweep() == 1
     assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("lie", [{"size": 5}, {"diff_id": of(b"other")}])
+def test_an_image_that_lies_of_a_layer_does_not_take_it_from_others(tmp_path, lie):
+    store = BlobStore(tmp_path)
+    tar = layer_tar({"a": b"1"})
+    true = Layer(digest=of(tar), size=len(tar), media_type=OCI_LAYER, diff_id=of(tar))
+    store.add(true.digest, len(tar), (tar,))
+    false = replace(true, **lie)
+
+    def read(layer):
+        with store.open_layer(layer) as blob:
+            unpack(blob, layer, MemorySink())
+
+    with pytest.raises(ImageInvalid) as caught:
+        read(false)
+    assert not isinstance(caught.value, DigestMismatch)
+    read(true)

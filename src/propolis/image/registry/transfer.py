@@ -111,7 +111,7 @@ class Download(io.RawIOBase):
     def _settle(self) -> None:
         """Nobody reads or writes any more."""
         if self._is_verified:
-            self._partial.keep()
+            self._partial.keep(self._layer.size)
         elif self._is_wrong:
             self._partial.discard()
         else:
