@@ -29,6 +29,8 @@ from propolis.image.selection import mismatch
 from propolis.image.source import Found
 
 _SUFFIX = {Compression.NONE: "", Compression.GZIP: ".gzip", Compression.ZSTD: ".zstd"}
+_LONGEST_SHOWN = 200
+"""Characters of a name in messages."""
 _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
@@ -138,6 +140,9 @@ def _normal(name: str) -> str:
 
 
 def _listing(images: list[_Listed]) -> str:
-    shown = [f":{item.tags[0]}" if item.tags else f"@sha256:... of {item.config[:80]}" for item in images[:10]]
+    shown = [
+        f":{item.tags[0][:_LONGEST_SHOWN]}" if item.tags else f"@sha256:... of {item.config[:80]}"
+        for item in images[:10]
+    ]
     more = f" and {len(images) - 10} more" if len(images) > 10 else ""
     return "it has " + ", ".join(shown) + more

@@ -11,6 +11,8 @@ from propolis.errors import ImageInvalid
 
 MAX_DOCUMENT = 4 << 20
 """Bytes; the limit that registries put on manifests."""
+_LONGEST_SHOWN = 80
+"""Characters of a key, which may be the stranger's own."""
 
 
 def load(data: bytes, what: str) -> Any:
@@ -48,7 +50,7 @@ class Fields:
 
     def at(self, key: str) -> str:
         """How a message names the field `key`."""
-        path = ".".join(part for part in (self._where, key) if part)
+        path = ".".join(part for part in (self._where, key[:_LONGEST_SHOWN]) if part)
         return f"{self._what}: {path}"
 
     def __iter__(self) -> Iterator[str]:

@@ -43,11 +43,11 @@ def read_all(files: Files, name: str, limit: int) -> bytes:
     file, size = files.open(name)
     with file:
         if size > limit:
-            raise ImageInvalid(f"{name} in {files.where} is larger than {limit} bytes")
+            raise ImageInvalid(f"{name[:200]} in {files.where} is larger than {limit} bytes")
         try:
             return file.read(limit)
         except OSError as error:
-            raise ImageError(f"cannot read {name} in {files.where}: {error.strerror}") from error
+            raise ImageError(f"cannot read {name[:200]} in {files.where}: {error.strerror}") from error
 
 
 class DirectoryFiles:

@@ -26,6 +26,8 @@ from propolis.image.store import BlobStore
 
 _NAME_ANNOTATIONS = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
 _VERSION = "1.0.0"
+_LONGEST_SHOWN = 200
+"""Characters of a name in messages."""
 
 
 class LayoutSource:
@@ -131,6 +133,6 @@ def _check_unambiguous(candidates: tuple[Descriptor, ...], where: str) -> None:
 
 
 def _listing(index: tuple[Descriptor, ...]) -> str:
-    shown = [f":{_names(item)[0]}" if _names(item) else f"@{item.digest}" for item in index[:10]]
+    shown = [f":{_names(item)[0][:_LONGEST_SHOWN]}" if _names(item) else f"@{item.digest}" for item in index[:10]]
     more = f" and {len(index) - 10} more" if len(index) > 10 else ""
     return "it has " + ", ".join(dict.fromkeys(shown)) + more

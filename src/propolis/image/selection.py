@@ -26,6 +26,9 @@ MAX_NESTING = 4
 _MAX_DOCUMENTS = 64
 """Documents read in search of one image."""
 
+_LONGEST_SHOWN = 80
+"""Characters of what an image calls its platform."""
+
 Read = Callable[[Descriptor], bytes]
 
 
@@ -59,7 +62,7 @@ def select(candidates: Iterable[Descriptor], wanted: Platform, read: Read, what:
 
 def mismatch(present: Iterable[str], wanted: Platform, what: str) -> PlatformMismatch:
     """The error that says which platforms are there instead of the wanted one."""
-    listed = ", ".join(sorted(set(present))[:12]) or "no platform at all"
+    listed = ", ".join(platform[:_LONGEST_SHOWN] for platform in sorted(set(present))[:12]) or "no platform at all"
     override = f"--override-arch {wanted.architecture}"
     override += f" --override-variant {wanted.variant}" if wanted.variant else ""
     return PlatformMismatch(

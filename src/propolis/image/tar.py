@@ -220,7 +220,7 @@ class TarReader:
     def _member(self, header: tuple[bytes, ...], extended: dict[bytes, bytes], name: bytes, link: bytes) -> Member:
         raw, owner, size, mtime, _, typeflag, linkname, magic, device, prefix, tail = header
         if not name:
-            name = raw if raw[99] else raw.partition(b"\0")[0]
+            name = _cut(raw)
             if prefix[0] and magic == _POSIX:
                 name = _cut(prefix[:_STAR_PREFIX] if tail.endswith(_STAR_TRAILER) else prefix) + b"/" + name
             if extended:

@@ -52,7 +52,9 @@ class TarFiles:
         """See `Files.open`."""
         extent = self._extents.get(self._resolve(name))
         if extent is None:
-            raise ImageNotFound(f"there is no {name} in {self.where}", hint="the image is incomplete; get another copy")
+            raise ImageNotFound(
+                f"there is no {name[:200]} in {self.where}", hint="the image is incomplete; get another copy"
+            )
         file, _ = open_regular(self._path, self.where)
         return cast(BinaryIO, _Section(file, *extent)), extent[1]
 

@@ -51,3 +51,10 @@ def test_a_fault_names_its_field(value, read, place):
 def test_a_document_that_is_no_object_is_refused():
     with pytest.raises(ImageInvalid, match="doc is not a JSON object"):
         Fields.parse(b"[]", "doc")
+
+
+def test_a_long_key_of_a_strangers_own_is_not_shown_whole():
+    fields = Fields.parse(json.dumps({"annotations": {"k" * 100_000: 1}}).encode(), "x")
+    with pytest.raises(ImageInvalid, match="is not a string") as caught:
+        fields.strings_by_name("annotations")
+    assert len(str(caught.value)) < 200

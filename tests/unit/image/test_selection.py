@@ -142,3 +142,11 @@ def test_the_search_is_bounded(documents):
 def test_something_that_is_no_image_is_refused(documents):
     with pytest.raises(ImageInvalid, match="'text/plain', which is no image"):
         documents.select(documents.put({}, "text/plain"))
+
+
+def test_however_long_a_platform_is_called_the_message_is_not():
+    documents = Documents()
+    items = [documents.image(f"{number}" * 100_000) for number in range(9)]
+    with pytest.raises(PlatformMismatch) as caught:
+        documents.select(documents.index(*items))
+    assert len(str(caught.value)) < 1000

@@ -205,3 +205,8 @@ def test_names_are_shown_safely():
 )
 def test_numbers_are_octal_between_blanks(field, value):
     assert number(field) == value
+
+
+def test_a_name_ends_at_its_first_nul_also_in_a_full_field():
+    (found,) = members(with_header(SIMPLE, 0, b"ab\0" + b"c" * 97))
+    assert found[0].name == b"ab"

@@ -13,6 +13,10 @@ from urllib.parse import urlencode, urlsplit
 _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 _MAX_NAME = 253
+_METADATA = frozenset(
+    map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"))
+)
+"""Where clouds (of Amazon, Google, Alibaba, Microsoft, Oracle) have theirs, if not at a link-local address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +78,16 @@ def is_loopback(host: str) -> bool:
 
 def is_internal(host: str) -> bool:
     """Whether a host is this one, or is only to be reached from it, as the metadata services of clouds are."""
+    host = host.removesuffix(".")
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         try:  # numbers in the ways that only resolvers still take: 127.1, 0x7f000001
             address = ipaddress.IPv4Address(socket.inet_aton(host))
         except OSError:
-            return is_loopback(host.removesuffix("."))
+            return is_loopback(host)
     mapped = getattr(address, "ipv4_mapped", None) or address
-    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
+    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified or mapped in _METADATA)
 
 
 def _host(text: str) -> str:

@@ -38,6 +38,15 @@ class Credentials:
     identity_token: str = field(default="", repr=False)
 
     @property
+    def is_text(self) -> bool:
+        """Whether it can be sent: JSON can hold halves of characters."""
+        try:
+            f"{self.username}{self.password}{self.identity_token}".encode()
+        except UnicodeEncodeError:
+            return False
+        return True
+
+    @property
     def basic(self) -> str:
         """The value of Authorization for the scheme Basic."""
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
@@ -54,6 +63,10 @@ def find_credentials(domain: str, repository: str) -> Credentials | None:
     for where, data in _documents():
         found = _Stored(where, data).find(keys)
         if found is not None:
+            if not found.is_text:
+                raise InvalidArgument(
+                    f"what is kept for {domain}, according to {where}, is no text", hint="log in again"
+                )
             return found
     return None
 

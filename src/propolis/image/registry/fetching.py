@@ -104,7 +104,7 @@ class Fetching:
                 raise self._wrong_size()
             return 0
         length = answer.headers.get("content-length", "")
-        if length.isdigit() and int(length[:20]) != self._layer.size:
+        if length.isascii() and length.isdigit() and int(length[:20]) != self._layer.size:
             raise self._wrong_size()
         if start and not self._may_skip:
             raise RegistryError(f"{self._where()}: the registry sends all of it, whatever part is asked for")

@@ -148,3 +148,17 @@ def test_a_helper_that_fails_is_told_and_ends(helper, body, words):
 def test_a_helper_without_an_entry_is_anonymous(helper):
     helper("empty", 'print("credentials not found in native keychain"); sys.exit(1)')
     assert ask_helper("empty", "a.b") is None
+
+
+@pytest.mark.parametrize("entry", [{"username": "\ud800", "password": "x"}, {"identitytoken": "\ud800"}])
+def test_halves_of_characters_cannot_be_sent(home, entry):
+    docker_config(home, {"auths": {"example.org": entry}})
+    with pytest.raises(InvalidArgument, match=r"example\.org.*config\.json, is no text"):
+        find_credentials("example.org", "a")
+
+
+def test_nor_can_those_of_a_helper(home, helper):
+    helper("x", 'print(json.dumps({"Username": "bob", "Secret": "\\ud800"}))')
+    docker_config(home, {"credHelpers": {"example.org": "x"}})
+    with pytest.raises(InvalidArgument, match="is no text"):
+        find_credentials("example.org", "a")

@@ -79,7 +79,12 @@ def test_redirects_to_elsewhere_are_refused(exchange, registry, target):
         ("https://a.b/v2/", "https://127.1/x", False),
         ("https://a.b/v2/", "https://2130706433/x", False),
         ("https://a.b/v2/", "https://0xa9.0xfe.1/x", False),
+        ("https://a.b/v2/", "https://169.254.169.254./x", False),
+        ("https://a.b/v2/", "https://[fd00:ec2::254]/x", False),
+        ("https://a.b/v2/", "https://100.100.100.200/x", False),
+        ("https://a.b/v2/", "https://[::ffff:168.63.129.16]/x", False),
         ("https://a.b/v2/", "https://10.0.0.1/x", True),
+        ("https://a.b/v2/", "https://[fd00::1]/x", True),
     ],
 )
 def test_where_a_registry_may_send_us(patience, base, target, is_fine):

@@ -1,6 +1,8 @@
 import hashlib
 import io
 import os
+import socket
+import threading
 import time
 from dataclasses import replace
 
@@ -311,3 +313,24 @@ def test_a_full_disk_is_told(registry, download, monkeypatch):
     monkeypatch.setattr(partial.io, "FileIO", Full)
     with download() as blob, pytest.raises(StorageFull):
         read(blob)
+
+
+def test_a_length_in_digits_of_another_kind_is_none(patience, store):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: \xb2\r\n\r\n" + DATA)
+
+        threading.Thread(target=answer, daemon=True).start()
+        origin = Origin(domain=f"127.0.0.1:{server.getsockname()[1]}", repository="app")
+        clients = [RegistryClient(origin, lambda: None, patience)]
+        with Download(clients, layer(), store.partial(DIGEST), patience) as blob:
+            assert read(blob) == DATA
+        server.shutdown(socket.SHUT_RDWR)
