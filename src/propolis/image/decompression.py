@@ -28,6 +28,8 @@ from propolis.image.compression import Compression
 
 CHUNK = 512 << 10
 """Bytes; fits the second-level cache."""
+_SHORT = 1024
+"""Bytes that a decoder is given first after one has ended."""
 _GZIP_WBITS = 31
 _MAX_WINDOW_LOG = 27
 """128 MiB of decoder memory, the most that zstd itself grants unasked."""
@@ -73,7 +75,35 @@ def _full(decode: Callable[[int], bytes | None]) -> Iterator[memoryview]:
         yield memoryview(b"".join(parts))
 
 
+class _Feed:
+    """What a decoder is given next of `pieces`: all of one, but little where members or frames have begun to end.
+
+    A decoder copies what it leaves, so that thousands of empty ones in one piece would copy that thousands of times.
+    """
+
+    def __init__(self, pieces: Iterator[memoryview]) -> None:
+        self._pieces = pieces
+        self._piece = memoryview(b"")
+        self._position = 0
+        self._is_short = False
+
+    def take(self) -> memoryview:
+        """Some bytes, none at the end."""
+        if self._position == len(self._piece):
+            self._piece, self._position = memoryview(next(self._pieces, b"")), 0
+        start, whole = self._position, len(self._piece)
+        self._position = min(whole, start + _SHORT) if self._is_short else whole
+        self._is_short = False
+        return self._piece[start : self._position]
+
+    def give_back(self, count: int) -> None:
+        """A member or a frame has ended before the last `count` bytes of what was taken last."""
+        self._position -= count
+        self._is_short = True
+
+
 def _gunzip(pieces: Iterator[memoryview]) -> Callable[[int], bytes | None]:
+    feed = _Feed(pieces)
     decoder: Any = _decompressobj(_GZIP_WBITS)
     pending: bytes | memoryview = b""
     members = 0
@@ -81,7 +111,7 @@ def _gunzip(pieces: Iterator[memoryview]) -> Callable[[int], bytes | None]:
     def decode(room: int) -> bytes | None:
         nonlocal decoder, pending, members
         if not pending:
-            pending = next(pieces, b"")
+            pending = feed.take()
             if not pending and decoder is None:
                 return None
         if decoder is None:
@@ -96,8 +126,8 @@ def _gunzip(pieces: Iterator[memoryview]) -> Callable[[int], bytes | None]:
             raise ValueError(f"broken gzip data in member {members + 1}: {error}") from None
         pending = decoder.unconsumed_tail
         if decoder.eof:
-            pending = decoder.unused_data
-            decoder = None
+            feed.give_back(len(decoder.unused_data))
+            pending, decoder = b"", None
             members += 1
         elif ended and not part:
             raise EOFError("the gzip data ends too early")
@@ -107,15 +137,16 @@ def _gunzip(pieces: Iterator[memoryview]) -> Callable[[int], bytes | None]:
 
 
 def _unzstd(pieces: Iterator[memoryview]) -> Callable[[int], bytes | None]:
+    feed = _Feed(pieces)
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG}
     decoder = zstd.ZstdDecompressor(options=options)
-    pending: bytes | memoryview = b""
     between = False
 
     def decode(room: int) -> bytes | None:
-        nonlocal decoder, pending, between
-        if not pending and decoder.needs_input:
-            pending = next(pieces, b"")
+        nonlocal decoder, between
+        pending: bytes | memoryview = b""
+        if decoder.needs_input:
+            pending = feed.take()
             if not pending:
                 if between:
                     return None
@@ -124,10 +155,9 @@ def _unzstd(pieces: Iterator[memoryview]) -> Callable[[int], bytes | None]:
             part = decoder.decompress(pending, room)
         except zstd.ZstdError as error:
             raise ValueError(f"broken zstd data: {error}") from None
-        pending = b""
         between = decoder.eof
         if decoder.eof:
-            pending = decoder.unused_data
+            feed.give_back(len(decoder.unused_data))
             decoder = zstd.ZstdDecompressor(options=options)
         return part
 

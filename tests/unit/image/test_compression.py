@@ -99,3 +99,23 @@ def test_magic_tells_the_compression():
     assert sniff(zstd.compress(b"")[:4]) is Compression.ZSTD
     assert sniff(SKIPPABLE[:4]) is Compression.ZSTD
     assert sniff(b"usr/") is sniff(b"") is Compression.NONE
+
+
+def test_many_members_in_one_piece_are_not_copied_as_often(monkeypatch):
+    blob = gzip.compress(b"") * 3000
+    given = []
+
+    class Counting:
+        def __init__(self, *arguments):
+            self._decoder = zlib.decompressobj(*arguments)
+
+        def decompress(self, data, room):
+            given.append(len(data))
+            return self._decoder.decompress(data, room)
+
+        def __getattr__(self, name):
+            return getattr(self._decoder, name)
+
+    monkeypatch.setattr(decompression, "_decompressobj", Counting)
+    assert whole(iter([memoryview(blob)]), Compression.GZIP) == b""
+    assert sum(given) < 100 * len(blob)
