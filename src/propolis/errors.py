@@ -39,6 +39,7 @@ what to do next. `exit_code` is what the command line exits with (docker's conve
     │       ├── CommandNotFound        127
     │       └── CommandNotExecutable   126
     ├── DeadlineExceeded               124  a time limit given by the caller ran out (also a TimeoutError)
+    ├── CacheBusy                      125  another process keeps everybody from the cache: the message names it
     └── StateError                     125  the data directory is damaged or of another version
 """
 
@@ -226,6 +227,10 @@ class DeadlineExceeded(PropolisError, TimeoutError):
     """A time limit given by the caller ran out."""
 
     exit_code = 124
+
+
+class CacheBusy(PropolisError):
+    """Another process has kept everybody else from the cache for too long; it may be stopped, or hang."""
 
 
 class StateError(PropolisError):

@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ _DIRECTORY = ".d"
 """What the name of a staged directory has more than that of its lock."""
 _LONGEST_PATH = 248
 """Characters of a directory's path on Windows, unless long paths are turned on; Hyper-V takes no longer ones either."""
+_HOLDER = 20
+"""Characters of a lock file that tell who has it."""
+_SHORTEST_POLL, _LONGEST_POLL = 0.001, 0.05
 _SECTOR = 512
 """Bytes of what stat(2) counts."""
 _STAGED = re.compile(rf"{re.escape(STAGE_PREFIX)}.*-[0-9a-f]{{12}}", re.DOTALL)
@@ -216,25 +220,51 @@ def _sweep_file(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, patience: float | None = None) -> Iterator[None]:
     """Hold the lock file `path` exclusively among processes and threads; waits for whoever holds it.
 
-    The file itself stays behind, empty, until `remove_lock`.
+    The file itself stays behind until `remove_lock`; where there is `patience`, in seconds, it tells who had it.
 
     Raises:
         StorageFull, DiskError: it cannot be made.
+        LockTimeout: somebody else held it for longer than `patience`.
     """
+    until = None if patience is None else time.monotonic() + patience
     while True:
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            system.lock_file(descriptor, wait=True)
+            if until is None:
+                system.lock_file(descriptor, wait=True)
+            else:
+                _lock_until(descriptor, until)
             if _is_there(path, descriptor):  # else it was removed before we had it, and guards nothing
                 yield
                 return
         finally:
             os.close(descriptor)
+
+
+class LockTimeout(Exception):
+    """Somebody held a lock for too long; `holder` is the number of a process, 0 where nothing tells."""
+
+    def __init__(self, holder: int) -> None:
+        super().__init__(f"locked by process {holder}")
+        self.holder = holder
+
+
+def _lock_until(descriptor: int, until: float) -> None:
+    """Lock a lock file and say there who we are; nothing in the kernel waits only until then."""
+    delay = _SHORTEST_POLL
+    while not system.lock_file(descriptor, wait=False):
+        if time.monotonic() > until:
+            told = os.read(descriptor, _HOLDER).strip()
+            raise LockTimeout(int(told) if told.isdigit() else 0)
+        time.sleep(delay)
+        delay = min(2 * delay, _LONGEST_POLL)
+    with contextlib.suppress(OSError):  # no room
+        os.write(descriptor, f"{os.getpid():<{_HOLDER}}\n".encode())
 
 
 def remove_lock(path: Path) -> None:

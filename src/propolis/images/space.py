@@ -79,7 +79,7 @@ def _machines() -> Usage:
 def _rest(cache: Path) -> Usage:
     """Kernels with what boots them, and whatever else is kept."""
     kernels = cache / "kernels"
-    others = [path for path in cache.glob("*") if path.name not in ("blobs", "layers", "leases")]
+    others = [path for path in cache.glob("*") if path.name not in ("blobs", "layers", "leases", "collect.lock")]
     total = len(list(kernels.glob("*")))
     return Usage(kind="kernels", total=total, active=0, size=sum(map(_below, others)), reclaimable=0)
 

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from propolis.errors import DiskError, StorageFull
+from propolis.errors import CacheBusy, DiskError, StorageFull
 from propolis.host import system
-from propolis.host.files import locked, storage_errors
+from propolis.host.files import LockTimeout, locked, storage_errors
 
 _MAX_LEASE = 1 << 20
+_PATIENCE = 60.0
+"""Seconds that others may keep us from the cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +45,23 @@ def collecting(cache: Path) -> Iterator[None]:
 
     Raises:
         StorageFull, DiskError: the cache cannot be written to.
+        CacheBusy: somebody has held it for a minute; it usually takes much less than a second.
     """
-    with locked(cache / "collect.lock"):
+    lock = cache / "collect.lock"
+    with contextlib.ExitStack() as holding:
+        try:
+            holding.enter_context(locked(lock, patience=_PATIENCE))
+        except LockTimeout as error:
+            raise _busy(lock, error.holder) from None
         yield
+
+
+def _busy(lock: Path, holder: int) -> CacheBusy:
+    who = f"process {holder}" if holder else "another process"
+    return CacheBusy(
+        f"{who} has kept {lock} locked for {_PATIENCE:g} s",
+        hint=f"if it was stopped, let it go on (kill -CONT {holder or 'PID'}); if it hangs, end it",
+    )
 
 
 def held(cache: Path) -> list[Held]:
@@ -93,6 +109,7 @@ class Lease:
 
         Raises:
             StorageFull: no room.
+            CacheBusy: as `collecting`.
         """
         with self._lock:
             if self._released or self._path is not None:
@@ -115,6 +132,7 @@ class Lease:
 
         Raises:
             StorageFull: no room.
+            CacheBusy: as `collecting`.
         """
         with self._lock:
             if self._released or self._path is None:

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -6,6 +7,8 @@ import time
 
 import pytest
 
+from propolis.errors import CacheBusy
+from propolis.state import leases
 from propolis.state.leases import Lease, collecting, held
 
 
@@ -83,6 +86,29 @@ def test_no_lease_is_made_or_added_to_while_somebody_collects(tmp_path):
     with collecting(tmp_path):
         assert [found.names for found in held(tmp_path)] == [{"x"}]
     lease.release()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="stops no processes")
+def test_a_stopped_collector_is_named_and_not_waited_for_for_ever(tmp_path, monkeypatch):
+    code = (
+        "import os, pathlib, signal, sys; from propolis.state.leases import collecting;"
+        "lock = collecting(pathlib.Path(sys.argv[1])); lock.__enter__(); print('ready', flush=True);"
+        "os.kill(os.getpid(), signal.SIGSTOP); lock.__exit__(None, None, None); print('on', flush=True);"
+        "sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as collector:
+        assert collector.stdout.readline().strip() == b"ready"
+        with monkeypatch.context() as patch, pytest.raises(CacheBusy, match=f"process {collector.pid} ") as caught:
+            patch.setattr(leases, "_PATIENCE", 0.2)
+            Lease(tmp_path).take()
+        assert f"kill -CONT {collector.pid}" in caught.value.hint
+        collector.send_signal(signal.SIGCONT)
+        assert collector.stdout.readline().strip() == b"on"
+        with Lease(tmp_path) as lease:
+            lease.add(["x"])
+            assert names(tmp_path) == [("x",)]
+        collector.stdin.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")
