@@ -1,7 +1,7 @@
 """What a name meant when it was last asked for: a small record for each full name, in a file of its own.
 
 `<blobs>/tags/<sha256 of the name>.json`, whole or not there; its time of change is that of the last use. One that is
-damaged counts as absent. Names are tags, or `@DIGEST` for what was asked for so. What no record leads to may be
+damaged counts as absent, and is collected. Names are tags, or `@DIGEST` for what was asked for so. What no record leads to may be
 collected. Knows nothing of registries.
 """
 
@@ -56,8 +56,7 @@ class TagRecords:
         Raises:
             DiskError: the host does not let it be read.
         """
-        found = _read(self._path(name))
-        return found if found is not None and found.name == name else None
+        return self._whole(self._path(name))
 
     def all(self) -> list[TagRecord]:
         """Every record, by name.
@@ -65,8 +64,16 @@ class TagRecords:
         Raises:
             DiskError: the host does not let one be read.
         """
-        found = [record for path in self._directory.glob("*.json") if (record := _read(path)) is not None]
-        return sorted((record for record in found if self._path(record.name).exists()), key=lambda record: record.name)
+        found = [record for path in self._directory.glob("*.json") if (record := self._whole(path)) is not None]
+        return sorted(found, key=lambda record: record.name)
+
+    def damaged(self) -> list[Path]:
+        """Files that are no record of the name that they would be found by.
+
+        Raises:
+            DiskError: the host does not let one be read.
+        """
+        return [path for path in sorted(self._directory.glob("*.json")) if self._whole(path) is None]
 
     def keep(self, name: str, digest: str, *, is_fetched: bool = False) -> None:
         """From now on `name` names `digest`.
@@ -99,6 +106,10 @@ class TagRecords:
             system.remove_file(path)
             if path.parent.is_dir():
                 system.sync_directory(path.parent)
+
+    def _whole(self, path: Path) -> TagRecord | None:
+        found = _read(path)
+        return found if found is not None and self._path(found.name) == path else None
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{digests.of(name.encode()).partition(':')[2]}.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from propolis.errors import BackendUnavailable, ImageInUse, InvalidArgument
 from propolis.host.directories import cache_directory
-from propolis.host.files import retire
+from propolis.host.files import allocated, retire
 from propolis.hypervisor import registry
 from propolis.image import partial
 from propolis.image.stored import BlobState, StoredBlob
@@ -29,7 +29,7 @@ class Removed:
     kind: str
     """`blob`, `disk`, `partial` (a blob that was begun), `record` (something known of one) or `damaged`."""
     name: str
-    """The digest, or diff_id, of what it was."""
+    """The digest, or diff_id, of what it was; the file's name where nothing tells that."""
     size: int
     """Bytes that it took."""
 
@@ -148,6 +148,10 @@ def _garbage(
     """Files that neither the names `kept` nor a lease lead to; only those that belong to `within`, if it is given."""
     leased, newer = inventory.leased(), inventory.newer
     needed = inventory.named(kept) | leased
+    if within is None:
+        for path in inventory.tags.damaged():
+            with contextlib.suppress(FileNotFoundError):
+                yield _Victim(path=path, removed=Removed(kind="damaged", name=path.name, size=allocated(path)))
     for blob in inventory.store.blobs():
         mine = within is None or blob.digest in within
         if mine and (blob.state is BlobState.DAMAGED or (blob.digest not in needed and blob.made < newer)):

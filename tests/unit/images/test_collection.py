@@ -10,6 +10,7 @@ from propolis.disk import cache as disk_cache
 from propolis.errors import ImageInUse, ImageNotFound, InvalidArgument
 from propolis.image import digest as digests
 from propolis.images.collection import prune, remove
+from propolis.images.space import usage
 from propolis.spec import DiskFormat
 from propolis.state.leases import Lease
 from propolis.testing.images import layer_tar
@@ -196,14 +197,18 @@ def test_names_that_are_none(store):
             remove(name)
 
 
-def test_a_damaged_record_is_as_good_as_none(store):
+def test_a_damaged_record_is_as_good_as_none_and_goes(store):
     store.image(A, [ONE])
     (record,) = (store.cache / "blobs" / "tags").iterdir()
+    whole = record.read_bytes()
     for data in (b"{", b"[]", b'{"name": 1, "digest": 2}', b'{"name": "x", "digest": "../../etc"}', b"\xff"):
         record.write_bytes(data)
         assert store.tags.all() == []
-    prune()
-    assert store.files() == [f"blobs/tags/{record.name}"]
+    record.with_name(f"{'0' * 64}.json").write_bytes(whole)
+    assert store.tags.all() == [], "nor is one that would not be found by its name"
+    assert next(item for item in usage() if item.kind == "damaged").total == 2
+    assert [item.name for item in prune().removed if item.kind == "damaged"] == [f"{'0' * 64}.json", record.name]
+    assert store.files() == []
 
 
 def test_a_collection_that_is_killed_goes_on_next_time(store, monkeypatch):
