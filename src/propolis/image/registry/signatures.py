@@ -4,10 +4,12 @@ Bounded in number, sizes and time. Nothing is believed: `trust.verification` ver
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from queue import Empty, SimpleQueue
 
-from propolis.errors import ImageError, ImageInvalid, ImageNotFound
+from propolis.errors import ImageError, ImageInvalid, ImageNotFound, RegistryUnreachable
 from propolis.image import digest as digests
 from propolis.image.registry.client import RegistryClient
 from propolis.image.trust.signature import (
@@ -21,33 +23,66 @@ from propolis.image.trust.signature import (
     simple,
 )
 
-_PATIENCE = 60.0
+PATIENCE = 60.0
 """Seconds for all signatures of one image."""
 
 
-def fetch_signatures(clients: Sequence[RegistryClient], digest: str, *, bundles: bool) -> list[Signature]:
+def fetch_signatures(clients: Sequence[RegistryClient], digest: str, *, bundles: bool, until: float) -> list[Signature]:
     """All that there are of the image `digest` at the first of `clients` that has any; those in bundles only if asked.
 
+    What has not come at `until`, in monotonic time, counts as not there. It is asked for in a thread, which is left to
+    itself then: each wait of it is bounded, but not their sum.
+
     Raises:
-        AccessDenied, RegistryUnreachable, RegistryError: none of the registries answers.
+        AccessDenied, RegistryUnreachable, RegistryError: none of the registries answers, or not in time.
         ImageInvalid: what is there is no signature manifest.
     """
-    until = time.monotonic() + _PATIENCE
+    come = SimpleQueue[Signature | BaseException | None]()
+    is_over = threading.Event()
+
+    def run() -> None:
+        end: BaseException | None = None
+        try:
+            for signature in _first(clients, digest, bundles):
+                come.put(signature)
+                if is_over.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001 - it belongs to who waits
+            end = error
+        come.put(end)
+
+    threading.Thread(target=run, name="propolis-signatures", daemon=True).start()
+    found: list[Signature] = []
+    try:
+        while len(found) < MAX_SIGNATURES and (item := come.get(timeout=max(0.0, until - time.monotonic()))):
+            if isinstance(item, BaseException):
+                raise item
+            found.append(item)
+    except Empty:
+        if not found:
+            raise RegistryUnreachable(
+                f"signatures of {digests.short(digest)} did not come from {clients[0].origin} in time",
+                hint="try again later",
+            ) from None
+    finally:
+        is_over.set()
+    return found
+
+
+def _first(clients: Sequence[RegistryClient], digest: str, bundles: bool) -> Iterator[Signature]:
     fault: ImageError | None = None
     for client in clients:
-        found: list[Signature] = []
+        has_some = False
         try:
             for signature in _all(client, digest, bundles):
-                found.append(signature)
-                if len(found) >= MAX_SIGNATURES or time.monotonic() > until:
-                    break
+                has_some = True
+                yield signature
         except ImageError as error:  # a mirror may be away, or broken
             fault = error
-        if found:
-            return found
+        if has_some:
+            return
     if fault is not None:
         raise fault
-    return []
 
 
 def _all(client: RegistryClient, digest: str, bundles: bool) -> Iterator[Signature]:

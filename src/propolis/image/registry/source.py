@@ -5,6 +5,7 @@ what connections take.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -71,6 +72,7 @@ class RegistrySource:
         self._name: ImageName | None = None
         self._resolved = ""
         """What the tag was found to name."""
+        self._signatures_until = 0.0
         self._clients: list[RegistryClient] = []
         self._lock = threading.Lock()
 
@@ -128,10 +130,12 @@ class RegistrySource:
         assert self._name is not None
         if self._pull is PullPolicy.NEVER:
             return ()
-        from propolis.image.registry.signatures import fetch_signatures
+        from propolis.image.registry.signatures import PATIENCE, fetch_signatures
         from propolis.image.trust.records import SignatureRecords
 
-        found = fetch_signatures(self._connected(), digest, bundles=bundles)
+        # for all digests that may be signed, and all requirements of a policy together
+        self._signatures_until = self._signatures_until or time.monotonic() + PATIENCE
+        found = fetch_signatures(self._connected(), digest, bundles=bundles, until=self._signatures_until)
         if found:
             SignatureRecords(self._store.signatures).keep(self._name.place, digest, found)
         return found

@@ -14,6 +14,7 @@ from propolis.image import digest as digests
 from propolis.image.manifest import OCI_INDEX, OCI_MANIFEST
 from propolis.image.opening import open_image
 from propolis.image.reference import Reference, Transport
+from propolis.image.registry import signatures
 from propolis.image.registry import source as sources
 from propolis.image.registry.retry import Patience
 from propolis.image.source import Found
@@ -361,6 +362,24 @@ def test_signatures_that_cannot_be_had_are_no_signatures(opened, registry, polic
         opened(policy(requirement(ours)))
     registry.faults.clear()
     assert opened(policy(requirement(ours))).digest == digest
+
+
+def test_signatures_that_trickle_in_are_not_waited_for_one_by_one(
+    opened, registry, policy, digest, signer, monkeypatch
+):
+    monkeypatch.setattr(signatures, "PATIENCE", 0.5)
+    good, late = signer(), signer()
+    sign(registry, "app", digest, good)
+    sign(registry, "app", digest, late, reference="elsewhere.example/late")
+    layers = json.loads(registry.manifests["app", f"{digest.replace(':', '-')}.sig"][0])["layers"]
+    for layer in reversed(layers):
+        registry.arm(Fault(kind=FaultKind.DRIP, request=layer["digest"], times=0))
+        if layer is layers[1]:
+            assert opened(policy(requirement(good))).digest, "what has come counts"
+            with pytest.raises(SignatureRejected):
+                opened(policy(requirement(late)))
+    with pytest.raises(RegistryUnreachable, match="did not come .* in time"):
+        opened(policy(requirement(late)))
 
 
 def test_signatures_come_from_mirrors_as_images_do(opened, registry, layout, policy, digest, signer, tmp_path):
