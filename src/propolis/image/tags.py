@@ -1,8 +1,8 @@
 """What a name meant when it was last asked for: a small record for each full name, in a file of its own.
 
 `<blobs>/tags/<sha256 of the name>.json`, whole or not there; its time of change is that of the last use. One that is
-damaged counts as absent, and is collected. Names are tags, or `@DIGEST` for what was asked for so. What no record leads to may be
-collected. Knows nothing of registries.
+damaged counts as absent, and is collected. Names are tags, or `@DIGEST` for what was asked for so. What no record leads
+to may be collected. Knows nothing of registries.
 """
 
 import contextlib

@@ -93,6 +93,7 @@ class Lease:
         self._machine = machine
         self._names: set[str] = set()
         self._path: Path | None = None
+        self._owner = 0
         self._descriptor = -1
         self._released = False
         self._lock = threading.Lock()
@@ -119,7 +120,7 @@ class Lease:
                 with collecting(self._cache), storage_errors(path):
                     path.parent.mkdir(parents=True, exist_ok=True)
                     self._descriptor = system.open_file(path, create=True)
-                    self._path = path
+                    self._path, self._owner = path, os.getpid()
                     system.lock_file(self._descriptor, wait=True)
                     self._write()
             except DiskError as error:
@@ -149,8 +150,9 @@ class Lease:
 
     def _close(self) -> None:
         if self._path is not None:
-            with contextlib.suppress(OSError):
-                self._path.unlink()
+            if self._owner == os.getpid():  # a forked child does not end its parent's
+                with contextlib.suppress(OSError):
+                    self._path.unlink()
             self._path = None
         if self._descriptor >= 0:
             os.close(self._descriptor)

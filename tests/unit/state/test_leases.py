@@ -68,6 +68,18 @@ def test_a_dead_owner_holds_nothing(tmp_path):
     assert list((tmp_path / "leases").iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
+def test_a_forked_child_does_not_end_it(tmp_path):
+    code = (
+        "import os, pathlib, sys; from propolis.state.leases import Lease, collecting, held;"
+        "cache = pathlib.Path(sys.argv[1]); lease = Lease(cache); lease.take(); lease.add(['x']);"
+        "child = os.fork(); child or (lease.release(), os._exit(0)); os.waitpid(child, 0);"
+        "lock = collecting(cache); lock.__enter__(); print([sorted(found.names) for found in held(cache)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[['x']]"
+
+
 def test_no_lease_is_made_or_added_to_while_somebody_collects(tmp_path):
     lease, done = Lease(tmp_path), []
 

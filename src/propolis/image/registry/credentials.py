@@ -6,6 +6,7 @@ no representation and no message.
 
 import base64
 import binascii
+import contextlib
 import json
 import os
 import re
@@ -206,8 +207,9 @@ def _run(command: list[str], given: bytes, timeout: float, name: str) -> tuple[i
     output = process.stdout
 
     def read() -> None:
-        while len(answer) <= _MAX_ANSWER and (piece := output.read(65536)):
-            answer.extend(piece)
+        with contextlib.suppress(ValueError):  # closed: somebody whom it has started still has the other end
+            while len(answer) <= _MAX_ANSWER and (piece := output.read(65536)):
+                answer.extend(piece)
 
     with process.stdin as stdin:
         try:

@@ -107,4 +107,4 @@ def _reason(error: BaseException) -> str:
     while isinstance(error, library.HTTPError) and (error.__cause__ or error.__context__):
         error = error.__cause__ or error.__context__ or error
     text = _ERRNO.sub("", " ".join(str(error).split()))
-    return text[:200] or type(error).__name__
+    return "".join(filter(str.isprintable, text[:200])) or type(error).__name__

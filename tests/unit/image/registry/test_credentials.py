@@ -1,6 +1,7 @@
 import base64
 import json
 import sys
+import threading
 import time
 
 import pytest
@@ -162,3 +163,13 @@ def test_nor_can_those_of_a_helper(home, helper):
     docker_config(home, {"credHelpers": {"example.org": "x"}})
     with pytest.raises(InvalidArgument, match="is no text"):
         find_credentials("example.org", "a")
+
+
+def test_what_a_helper_leaves_behind_says_nothing(helper, capfd):
+    helper("x", "os.fork() and os._exit(0); time.sleep(0.5); os.write(1, b'late')")
+    with pytest.raises(AccessDenied, match="did not answer"):
+        ask_helper("x", "example.org", timeout=0.2)
+    for thread in threading.enumerate():
+        if thread.name == "propolis-credential-helper":
+            thread.join(10)
+    assert capfd.readouterr() == ("", "")

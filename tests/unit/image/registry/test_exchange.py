@@ -1,3 +1,4 @@
+import socket
 import threading
 import time
 
@@ -153,6 +154,22 @@ def test_broken_connections_may_be_tried_again(exchange, registry, kind):
     with pytest.raises(Transient, match=r"the connection to .* broke"):
         get(exchange, registry)
     assert get(exchange, registry)[0] == 200
+
+
+def test_what_is_no_http_does_not_steer_the_terminal(exchange):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 \x1b]0;evil\x07\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        address = parse_address(f"http://127.0.0.1:{server.getsockname()[1]}/v2/")
+        with pytest.raises(Transient, match="evil") as caught, exchange.send("GET", address, {}):
+            pass
+    assert str(caught.value).isprintable()
 
 
 def test_no_connection_says_why(patience):

@@ -378,7 +378,7 @@ def test_signatures_that_trickle_in_are_not_waited_for_one_by_one(
             assert opened(policy(requirement(good))).digest, "what has come counts"
             with pytest.raises(SignatureRejected):
                 opened(policy(requirement(late)))
-    with pytest.raises(RegistryUnreachable, match="did not come .* in time"):
+    with pytest.raises(RegistryUnreachable, match=r"did not come .* in time"):
         opened(policy(requirement(late)))
 
 
