@@ -17,6 +17,7 @@ import pytest
 from propolis.image.compression import Compression
 from propolis.spec import Architecture
 from propolis.testing.images import write_index, write_layout
+from propolis.testing.signing import payload
 
 PROGRAM = Path(__file__).with_name("image_bytes.py")
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "5"))
@@ -52,9 +53,22 @@ def texts(directory):
     yield b'Bearer realm="https://auth.example/token",service="registry",scope="repository:app:pull"'
     yield b'[[registry]]\nprefix = "*.example.com"\nlocation = "a:5000/b"\n[[registry.mirror]]\nlocation = "c"\n'
     yield b"registry.example:5000/app/web:1.0@sha256:" + b"0" * 64
+    yield b"oci:/srv/image:tag"
+    yield b"https://user@[::ffff:169.254.169.254]:443/v2/?a=b"
+    yield b'{"auths": {"a.b": {"auth": "Ym9iOng="}}, "credHelpers": {"a.b": "x"}, "credsStore": "y"}'
+    requirement = b'{"type": "sigstoreSigned", "keyData": "eA==", "signedIdentity": {"type": "matchRepository"}}'
+    yield b'{"default": [{"type": "reject"}], "transports": {"docker": {"a.b": [' + requirement + b"]}}}"
 
 
-@pytest.mark.parametrize("seeds", [documents, layers, texts])
+def answers(directory):
+    yield b"\0\0".join([b"bytes 100-899/1000", b"1000", b'Bearer realm="https://c.d/",service="x"', b"identity"])
+    yield b'{"token": "abc", "expires_in": 300, "access_token": "def"}'
+    yield payload(f"sha256:{'0' * 64}", "a.b/c")
+    envelope = b'{"payload": "e30=", "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "eA=="}]}'
+    yield b'{"dsseEnvelope": ' + envelope + b"}"
+
+
+@pytest.mark.parametrize("seeds", [documents, layers, texts, answers])
 def test_no_input_gives_more_than_an_error_of_ours(seeds, tmp_path):
     corpus = tmp_path / "corpus"
     corpus.mkdir()
