@@ -12,6 +12,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from propolis.image.daemon.pipe import Pipe
 from propolis.image.document import MAX_DOCUMENT
 from propolis.image.registry.words import MAX_BODY, words
 from propolis.image.spool import MAX_SPOOLED
+from propolis.image.watchdog import Watchdog
 
 _T = TypeVar("_T")
 _PIECE = 256 << 10
@@ -40,6 +42,8 @@ class Bounds:
     """Until the first byte of an archive: engines write all of it to a file first."""
     silence: float = 60.0
     """Between two bytes of it."""
+    piece: float = 600.0
+    """For as much of it as is taken at once."""
     size: int = MAX_SPOOLED
 
 
@@ -57,7 +61,7 @@ class Engine:
             ImageNotFound: it has none of that name.
             DaemonError: it cannot be asked, or does not answer as it should.
         """
-        with self._answered(f"/images/{quote(name, safe=_PLAIN)}/json", self.bounds.document) as answer:
+        with self._answered(f"/images/{quote(name, safe=_PLAIN)}/json", self.bounds.document) as (answer, _):
             data = self._within(self.bounds.document, lambda: answer.read(MAX_DOCUMENT + 1))
             self._check_whole(answer, len(data) > MAX_DOCUMENT)
             return data
@@ -69,10 +73,15 @@ class Engine:
             ImageNotFound: it has none of that ID any more.
             DaemonError: it breaks off, goes silent, or does not answer as it should.
         """
-        with self._answered(f"/images/{quote(identity, safe=_PLAIN)}/get", self.bounds.prepare) as answer:
+        with self._answered(f"/images/{quote(identity, safe=_PLAIN)}/get", self.bounds.prepare) as (answer, stream):
             buffer = memoryview(bytearray(_PIECE))
-            while count := self._within(self.bounds.silence, lambda: answer.readinto(buffer), self._is_silent):
-                yield buffer[:count]
+
+            def read() -> int:
+                return self._within(self.bounds.silence, lambda: answer.readinto(buffer), self._is_silent)
+
+            with Watchdog(self.bounds.piece, partial(_hang_up, stream)) as watchdog:
+                while count := watchdog.wait(read):
+                    yield buffer[:count]
             self._check_whole(answer, more=False)
 
     @property
@@ -81,7 +90,7 @@ class Engine:
         return self.address.kind is Kind.PIPE
 
     @contextlib.contextmanager
-    def _answered(self, path: str, patience: float) -> Iterator[http.client.HTTPResponse]:
+    def _answered(self, path: str, patience: float) -> Iterator[tuple[http.client.HTTPResponse, Any]]:
         with self._faults(), contextlib.ExitStack() as clean_up:
             connection = http.client.HTTPConnection("localhost")
             clean_up.callback(connection.close)
@@ -94,7 +103,7 @@ class Engine:
             if answer.status != http.client.OK:
                 body = self._within(self.bounds.document, lambda: answer.read(MAX_BODY))
                 raise self._refused(answer.status, words(body))
-            yield answer
+            yield answer, stream
 
     def _refused(self, status: int, told: str) -> PropolisError:
         if status == http.client.NOT_FOUND:

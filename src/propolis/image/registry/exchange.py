@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from queue import Empty, SimpleQueue
 from urllib.parse import urljoin
@@ -25,6 +26,7 @@ from propolis.image.registry.connections import MAX_CONNECTIONS, Connections, Un
 from propolis.image.registry.faults import faults
 from propolis.image.registry.name import host_of
 from propolis.image.registry.retry import Patience, Transient
+from propolis.image.watchdog import Watchdog
 
 _MAX_REDIRECTS = 6
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -43,7 +45,6 @@ class Answer:
     _response: HTTPResponse = field(repr=False)
     _under_way: UnderWay = field(repr=False)
     _patience: Patience = field(repr=False)
-    _waits_since: float | None = field(default=None, init=False, repr=False)
 
     def fields(self, name: str) -> Sequence[str]:
         """All header fields of that name, each by itself."""
@@ -55,9 +56,13 @@ class Answer:
         Raises:
             Transient: the connection broke, or nothing came for `Patience.read` seconds.
         """
-        with faults(self.address, is_answered=True), self._watched():
+        with faults(self.address, is_answered=True), contextlib.ExitStack() as clean_up:
             # reads the socket once, however little comes; those that fill a buffer would hide how slow it is
-            while piece := self._piece():
+            read = partial(self._response.read1, _PIECE, decode_content=False)
+            if self._response.chunked:
+                watchdog = clean_up.enter_context(Watchdog(self._patience.read, self._under_way.give_up))
+                read = partial(watchdog.wait, read)
+            while piece := read():
                 yield piece
 
     def body(self, limit: int) -> bytes:
@@ -84,35 +89,6 @@ class Answer:
                     )
                 )
         return bytes(found)
-
-    def _piece(self) -> bytes:
-        self._waits_since = time.monotonic()
-        piece = self._response.read1(_PIECE, decode_content=False)
-        self._waits_since = None
-        return piece
-
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Between two bytes in chunks there may be lines without end, of which the library bounds neither.
-
-        So somebody else looks how long a piece is waited for, and breaks the connection.
-        """
-        if not self._response.chunked:
-            yield
-            return
-        is_over = threading.Event()
-
-        def watch() -> None:
-            while not is_over.wait(self._patience.read):
-                since = self._waits_since
-                if since is not None and time.monotonic() - since > self._patience.read:
-                    self._under_way.give_up()
-
-        threading.Thread(target=watch, name="propolis-watch", daemon=True).start()
-        try:
-            yield
-        finally:
-            is_over.set()
 
 
 class Exchange:

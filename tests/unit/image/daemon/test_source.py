@@ -37,7 +37,7 @@ from propolis.testing.trees import MemorySink
 
 AMD64 = parse_platform("linux/amd64")
 PLATFORM = {"Os": "linux", "Architecture": "amd64"}
-SOON = Bounds(connect=1, document=0.3, prepare=0.5, silence=0.3, size=1 << 20)
+SOON = Bounds(connect=1, document=0.3, prepare=0.5, silence=0.3, piece=0.6, size=1 << 20)
 
 
 def saved(content=b"1", architecture="amd64"):
@@ -222,6 +222,13 @@ def trickling(connection):
         time.sleep(0.05)
 
 
+def counting(connection):
+    """The size of a chunk, which has no end."""
+    for _ in itertools.count():
+        connection.sendall(b"1")
+        time.sleep(0.05)
+
+
 def silent(connection):
     connection.recv(1)
 
@@ -261,6 +268,7 @@ def told(**changes):
         (sends(b"", json=False, then=silent), DaemonError, "does not answer in time"),
         (sends(chunked(ARCHIVE, cut=20_000), json=False), DaemonError, "broke off"),
         (sends(chunked(ARCHIVE, cut=20_000), json=False, then=silent), DaemonError, "does not answer in time"),
+        (sends(CHUNKED + b"3\r\nabc\r\n", json=False, then=counting), DaemonError, "broke off"),
         (sends(OK + b"Content-Length: 99999\r\n\r\n" + ARCHIVE[:5000], json=False), DaemonError, "broke off"),
         (sends(OK + b"\r\n" + ARCHIVE[:20_000], json=False), ImageInvalid, "truncated"),
         (sends(CHUNKED, json=False, then=for_ever), ImageInvalid, "larger than 1 MiB"),
