@@ -83,7 +83,11 @@ class DockerArchiveSource:
 
     def open_layer(self, layer: Layer) -> BinaryIO:
         """See `ImageSource.open_layer`."""
-        return self._files.open(self._names[layer.diff_id])[0]
+        return self._files.open(self.place(layer))[0]
+
+    def place(self, layer: Layer) -> str:
+        """The archive's name of a layer of the image that was found last."""
+        return self._names[layer.diff_id]
 
     def close(self) -> None:
         """See `ImageSource.close`."""

@@ -170,13 +170,18 @@ def _docker_images(files: TarFiles) -> list[ArchivedImage]:
     """The images of an older docker's archive, which has no manifests: each gets one."""
     source = DockerArchiveSource(files)
     found: dict[str, ArchivedImage] = {}
+    known: dict[str, str] = {}
+    """Digests by archive name: a file may be listed a million times, and is read once."""
     for tags, config_name, listed in source.images():
         config = read_all(files, config_name, MAX_DOCUMENT)
         image = ArchivedImage()
         image.configs.add(listed.digest)
         layers = []
         for layer in listed.layers:
-            digest = layer.digest or _digest_of(source.open_layer(layer))
+            name = source.place(layer)
+            if not layer.digest and name not in known:
+                known[name] = _digest_of(source.open_layer(layer))
+            digest = layer.digest or known[name]
             image.blobs[digest] = (layer.size, _opener(source, layer))
             image.covered.add(layer.diff_id)
             layers.append({"mediaType": layer_type(layer.compression), "digest": digest, "size": layer.size})

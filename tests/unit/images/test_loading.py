@@ -13,6 +13,7 @@ from propolis.errors import DigestMismatch, ImageError, ImageInvalid, ImageNotFo
 from propolis.image import digest as digests
 from propolis.image.manifest import OCI_INDEX, OCI_MANIFEST
 from propolis.image.opening import open_image
+from propolis.images import archived
 from propolis.images.catalog import inspect, list_images, tag
 from propolis.images.collection import prune
 from propolis.images.loading import load
@@ -188,6 +189,14 @@ def test_an_older_docker_s_archive_gets_a_manifest_always_the_same(store, tmp_pa
     assert image.digest == loaded.digest
     with image.open_layer(image.layers[1]) as blob:
         assert blob.read() == layer(layer_tar(ONE))
+
+
+def test_a_layer_that_is_listed_often_is_read_once_for_its_digest(store, tmp_path, monkeypatch):
+    reads, real = [], archived._digest_of
+    monkeypatch.setattr(archived, "_digest_of", lambda file: reads.append(file) or real(file))
+    names = ["0/layer.tar"] * 3
+    load(docker_archive(tmp_path / "a.tar", [BASE] * 3, layer=gzip.compress, Layers=names))
+    assert len(reads) == 1
 
 
 def test_layers_shared_by_links_are_followed_within_the_archive(store, tmp_path):
