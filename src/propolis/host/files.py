@@ -86,13 +86,14 @@ class Scratch:
             sweep(directory)
             self.path, self.descriptor = _open_locked(target, 0o600)
         # who holds it may have no end of its own
-        self.close = weakref.finalize(self, _remove, self.path, self.descriptor)
+        self.close = weakref.finalize(self, _remove, self.path, self.descriptor, os.getpid())
         """Remove it. Idempotent."""
 
 
-def _remove(path: Path, descriptor: int) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
+def _remove(path: Path, descriptor: int, owner: int) -> None:
+    if owner == os.getpid():  # at the end of a forked child it is still its parent's
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
     os.close(descriptor)
 
 

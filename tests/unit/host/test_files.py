@@ -155,3 +155,15 @@ def test_a_lock_lets_one_thread_in_at_a_time(tmp_path):
     for thread in threads:
         thread.join()
     assert most == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
+def test_a_forked_child_that_ends_leaves_its_parents_scratch_file(tmp_path):
+    code = (
+        "import os, pathlib, sys; from propolis.host.files import Scratch;"
+        "mine = Scratch(pathlib.Path(sys.argv[1]), 'x'); child = os.fork(); child or sys.exit();"
+        "os.waitpid(child, 0); print(mine.path.exists())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+    assert list(tmp_path.iterdir()) == []
