@@ -42,10 +42,11 @@ class Console:
         """Give `listener` what was kept, and from now on what comes; it is closed at the end."""
         with self._lock:
             self._pass_on(listener, bytes(self._kept))
+            former, self._listener = self._listener, listener
+            if former is not None:
+                former.close()
             if self._ended:
                 listener.close()
-            else:
-                self._listener = listener
 
     def tail(self, length: int) -> bytes:
         """The last `length` bytes that were said."""
@@ -57,6 +58,7 @@ class Console:
             listener.sendall(data)
         except OSError:
             self._listener = None
+            listener.close()
 
 
 class GuestPort:
