@@ -46,7 +46,7 @@ class AgentClient:
         self._pings: dict[int, anyio.Event] = {}
         self._last_ping = 0
         self._tending = 0
-        self._heard = time.monotonic()
+        self._heard = False
         self._outgoing: list[bytes] = []
         self._posted = self._sent = 0
         self._wanted = anyio.Event()
@@ -187,7 +187,7 @@ class AgentClient:
     async def _read(self) -> None:
         try:
             while data := await self._channel.receive(_READ):
-                self._heard = time.monotonic()
+                self._heard = True
                 for event in self.session.receive(data):
                     self._handle(event)
         except ProtocolError as error:
@@ -212,7 +212,11 @@ class AgentClient:
             self._end(MachineLost(f"the machine went away: its agent's channel broke ({error})"))
 
     async def _tend(self) -> None:
-        """Keep the guest's clock right, also after this host slept, and notice when nobody is there any more."""
+        """Keep the guest's clock right, also after this host slept, and notice when nobody is there any more.
+
+        Silence is counted in turns, not by the clock: after this process stood still the answer may wait to be read.
+        """
+        silence = 0.0
         await self._greeted.wait()
         while self._error is None:
             self.post(self.session.clock(time.time_ns()))
@@ -221,10 +225,12 @@ class AgentClient:
                 self._tending = self._last_ping
                 self._pings[self._tending] = anyio.Event()
                 self.post(self.session.ping(self._tending))
+            self._heard = False
             await anyio.sleep(TEND_INTERVAL)
+            silence = 0.0 if self._heard else silence + TEND_INTERVAL
             if self._tending not in self._pings:
                 self._tending = 0
-            elif time.monotonic() - self._heard > MOST_SILENCE:
+            elif silence >= MOST_SILENCE:
                 self._end(MachineLost(f"the guest has been silent for {MOST_SILENCE:g} s"))
 
     def post(self, data: bytes) -> None:
