@@ -158,15 +158,16 @@ class AsyncMachine:
             MachineLost: the machine went away.
         """
         process = exec_process(self._launched.process, argv, **options)
-        with self._launched.told(), ungrouped(), _deadline(timeout, f"{argv[0]} was killed"):
-            return await collect(await self._launched.agent.exec(process, input=bool(input)), input)
+        async with self._launched.told():
+            with ungrouped(), _deadline(timeout, f"{argv[0]} was killed"):
+                return await collect(await self._launched.agent.exec(process, input=bool(input)), input)
 
     async def open(self, argv: Sequence[str], **options: Unpack[ExecOptions]) -> GuestProcess:
         """Start one more process in the machine, to be talked to: take both its outputs, or close them.
 
         Raises as `exec`.
         """
-        with self._launched.told():
+        async with self._launched.told():
             return await self._launched.agent.exec(exec_process(self._launched.process, argv, **options))
 
     async def copy_in(self, source: str | Path, target: GuestPath, *, owner: str = "0:0") -> None:
@@ -187,8 +188,9 @@ class AsyncMachine:
         """
         if owner != "keep" and not re.fullmatch(r"\d{1,10}:\d{1,10}", owner):
             raise InvalidArgument(f"{owner[:40]!r} is no owner", hint="write UID:GID in numbers, or keep")
-        with self._launched.told(), ungrouped():
-            await copy_in(self._builtins, Path(source), target, owner)
+        async with self._launched.told():
+            with ungrouped():
+                await copy_in(self._builtins, Path(source), target, owner)
 
     async def copy_out(self, source: GuestPath, target: str | Path, *, preserve: bool = False) -> int:
         """Copy a file or a tree of the machine to this host; returns how many entries were left out.
@@ -204,8 +206,9 @@ class AsyncMachine:
             ImageInvalid: the machine sent no good archive.
             Unsupported: on Windows, for now.
         """
-        with self._launched.told(), ungrouped():
-            return await copy_out(self._builtins, source, Path(target), preserve=preserve)
+        async with self._launched.told():
+            with ungrouped():
+                return await copy_out(self._builtins, source, Path(target), preserve=preserve)
 
     async def mount(self, mount: Mount | str) -> None:
         """Mount one more directory or file of this host while the machine runs, or memory (a tmpfs).
@@ -223,7 +226,7 @@ class AsyncMachine:
             DeadlineExceeded: the machine does not answer.
         """
         (checked,) = volumes((mount,))
-        with self._launched.told():
+        async with self._launched.told():
             await self._mounting.add(checked)
 
     async def unmount(self, target: str) -> None:
@@ -235,7 +238,7 @@ class AsyncMachine:
             BackendError: the hypervisor refuses; it can be tried again.
             DeadlineExceeded: the machine does not answer.
         """
-        with self._launched.told():
+        async with self._launched.told():
             await self._mounting.remove(target)
 
     async def dial(self, address: str | int) -> Connection:
@@ -245,12 +248,12 @@ class AsyncMachine:
             InvalidArgument: that is no address.
             FileMissing, FileError: nobody listens there; `errno` says more.
         """
-        with self._launched.told():
+        async with self._launched.told():
             return await dial(self._builtins, address)
 
     async def stats(self) -> Statistics:
         """What the machine uses of what it has, now."""
-        with self._launched.told():
+        async with self._launched.told():
             return statistics.read(await self._builtins.output("stats", most=_MOST_STATISTICS))
 
     async def wait(self, timeout: float | None = None) -> int:
@@ -260,8 +263,9 @@ class AsyncMachine:
             DeadlineExceeded: it still runs after `timeout` seconds.
             MachineLost: the machine went away first.
         """
-        with self._launched.told(), _deadline(timeout, "the workload still runs"):
-            return (await self._main.wait()).shell_code
+        async with self._launched.told():
+            with _deadline(timeout, "the workload still runs"):
+                return (await self._main.wait()).shell_code
 
     async def signal(self, signal: Signal, scope: SignalScope = SignalScope.GROUP) -> None:
         """Send a signal to the workload's process group, or to it alone. Does nothing once it has ended.

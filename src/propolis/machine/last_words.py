@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from propolis.agent.client import AgentClient
     from propolis.agent.session import Hello
 
-_LONGEST_END = 2.0
+_LONGEST_END = 5.0
 """Seconds for a guest that went away to have ended: its last words may still be on their way."""
 _MOST_WORDS = 200
 
 
-@contextlib.contextmanager
-def told(handle: VMHandle) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def told(handle: VMHandle) -> AsyncIterator[None]:
     """A MachineLost that says nothing of the kind yet is told with its console and its last line."""
     try:
         yield
     except MachineLost as error:
-        error.console = error.console or handle.console()
-        error.hint = error.hint or _last_words(handle)
+        if not error.hint:
+            await _ended(handle)
+            error.console = error.console or handle.console()
+            error.hint = _last_words(handle)
         raise
 
 
@@ -45,11 +47,15 @@ async def greeted(agent: "AgentClient", handle: VMHandle, seconds: float, cpus: 
             console=handle.console(),
         ) from error
     except MachineLost as error:
-        with anyio.move_on_after(_LONGEST_END):
-            await handle.wait()
+        await _ended(handle)
         raise BootFailed(
             "the guest ended before it was ready", hint=_last_words(handle), console=handle.console()
         ) from error
+
+
+async def _ended(handle: VMHandle) -> None:
+    with anyio.move_on_after(_LONGEST_END):
+        await handle.wait()
 
 
 def _too_slow(cpus: int) -> str:

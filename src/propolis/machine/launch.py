@@ -71,7 +71,7 @@ class Launched:
     hello: "Hello"
     control: "Control"
 
-    def told(self) -> contextlib.AbstractContextManager[None]:
+    def told(self) -> contextlib.AbstractAsyncContextManager[None]:
         """What the guest printed last belongs to the error that tells of its loss."""
         return told(self.handle)
 
@@ -133,7 +133,7 @@ async def launch(spec: MachineSpec, reporter: Reporter) -> AsyncIterator[Launche
             hello=hello,
             control=control,
         )
-        with launched.told():
+        async with launched.told():
             yield launched
 
 

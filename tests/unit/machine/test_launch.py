@@ -71,6 +71,16 @@ def backend(monkeypatch):
     return the_one
 
 
+async def cancelled_when(begun, call):
+    """Run `call`, which goes on for ever, and cancel it when `begun` says so."""
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            while not begun():  # noqa: ASYNC110 - a thread tells
+                await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+
+
 async def with_guest(backend, guest, call):
     """Run `call` while the backend's machines behave as `guest`."""
     type(backend).guest = staticmethod(guest)
@@ -157,9 +167,7 @@ async def test_a_launch_that_is_cancelled_while_a_directory_is_read_leaves_nothi
             reporter.advance("read directory")
 
     monkeypatch.setattr("propolis.image.rootfs.push_directory", endless)
-    with anyio.move_on_after(0.5) as scope:
-        await arun(None, ["init"], rootfs=rootfs)
-    assert scope.cancelled_caught
+    await cancelled_when(lambda: begun, lambda: arun(None, ["init"], rootfs=rootfs))
     assert len(begun[0]) == 1
     assert is_clean(place, backend)
 
@@ -204,6 +212,30 @@ async def test_a_guest_that_dies_has_not_booted(place, backend):
     with pytest.raises(BootFailed) as caught:
         await with_guest(backend, dying, lambda: arun(place.image))
     assert "no disk" in caught.value.hint
+    assert is_clean(place, backend)
+
+
+async def test_a_machine_that_goes_away_is_told_with_what_it_printed_last(place, backend):
+    """The agent's channel and the console end in either order."""
+
+    async def init(_process):
+        await anyio.sleep_forever()
+
+    async def ended(handle):
+        await handle.guest.aclose()
+        await anyio.sleep(0.1)
+        handle.print_to_console("Power down\n")
+        await handle.power_off()
+
+    async def used():
+        async with AsyncMachine.start(place.image) as machine:
+            backend.tasks.start_soon(ended, backend.machines[0])
+            with pytest.raises(MachineLost) as caught:
+                await machine.wait()
+        assert "Power down" in caught.value.console
+        assert "Power down" in caught.value.hint
+
+    await with_guest(backend, serving(init=init), used)
     assert is_clean(place, backend)
 
 
@@ -302,10 +334,7 @@ async def test_a_conversion_that_nobody_waits_for_ends_and_leaves_nothing(place,
             reporter.advance("unpack layer")
 
     monkeypatch.setattr(layers, "unpack", endless)
-    with anyio.move_on_after(0.5) as scope:
-        await arun(place.image)
-    assert scope.cancelled_caught
-    assert seen
-    with anyio.fail_after(5):
+    await cancelled_when(lambda: seen, lambda: arun(place.image))
+    with anyio.fail_after(30):
         while staged():  # noqa: ASYNC110 - a thread removes it
             await anyio.sleep(0.01)
