@@ -1,6 +1,7 @@
 """No configuration and no proxy of this host plays a part."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -36,8 +37,14 @@ def slept():
 
 @pytest.fixture
 def patience(slept):
-    """Bounds for tests: short waits, and no sleep."""
-    return Patience(connect=2, read=0.5, document=1, window=0.5, window_bytes=1000, sleep=slept.append)
+    """Bounds for tests: no sleep, and nothing that works is given up, however busy this host is."""
+    return Patience(connect=60, read=60, document=60, window=60, window_bytes=1000, sleep=slept.append)
+
+
+@pytest.fixture
+def soon(patience):
+    """Bounds for faults that are waited for."""
+    return replace(patience, connect=2, read=0.3, document=1, window=0.3)
 
 
 @pytest.fixture

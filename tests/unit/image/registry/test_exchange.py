@@ -111,36 +111,37 @@ def test_redirects_in_a_circle_end(exchange, registry):
     assert len(registry.requests) < 10
 
 
-def test_answers_are_bounded_in_size_and_time(exchange, registry):
+@pytest.fixture
+def impatient(soon):
+    return Exchange("127.0.0.1", insecure=False, patience=soon)
+
+
+def test_answers_are_bounded_in_size_and_time(exchange, impatient, registry):
     registry.arm(Fault(kind=FaultKind.ENDLESS))
     with pytest.raises(RegistryError, match="more than the 64 KiB"):
         get(exchange, registry, limit=64 << 10)
     registry.put("app", "slow", b"x" * 1000, "text/plain")
     registry.arm(Fault(kind=FaultKind.DRIP))
     with pytest.raises(Transient, match="did not end its answer within 1 s"):
-        get(exchange, registry, "/v2/app/manifests/slow")
+        get(impatient, registry, "/v2/app/manifests/slow")
     registry.arm(Fault(kind=FaultKind.STALL))
     with pytest.raises(Transient, match="went silent"):
-        get(exchange, registry)
+        get(impatient, registry)
 
 
-def test_lines_between_chunks_that_trickle_in_are_not_waited_for_to_their_end(exchange, registry):
+def test_lines_between_chunks_that_trickle_in_are_not_waited_for_to_their_end(exchange, impatient, registry):
     registry.arm(Fault(kind=FaultKind.CHUNK, after=2))
-    began = time.monotonic()
     with pytest.raises(Transient, match="broke"):
-        get(exchange, registry)
-    assert time.monotonic() - began < 10
+        get(impatient, registry)
     assert get(exchange, registry)[0] == 200
 
 
-def test_headers_that_trickle_in_are_not_waited_for_to_their_end(exchange, registry):
+def test_headers_that_trickle_in_are_not_waited_for_to_their_end(exchange, impatient, registry):
     registry.arm(Fault(kind=FaultKind.HEADERS))
-    began = time.monotonic()
     with pytest.raises(Transient, match="went silent"):
-        get(exchange, registry)
-    assert time.monotonic() - began < 10
+        get(impatient, registry)
     assert get(exchange, registry)[0] == 200
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while (
         waiting := [one for one in threading.enumerate() if one.name == "propolis-request"]
     ) and time.monotonic() < until:
