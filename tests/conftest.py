@@ -3,11 +3,15 @@
 import os
 import shutil
 import signal
+import subprocess
 
 import pytest
 
 import images
 import zoo
+from propolis.guest import apt
+from propolis.progress import Silent
+from propolis.spec import Architecture
 
 
 def pytest_configure():
@@ -43,6 +47,25 @@ def toolchain_image():
 def zoo_image(tmp_path_factory):
     """Two layers with whatever is odd, as far as umoci takes it; made anew for each run."""
     return zoo.image(tmp_path_factory.mktemp("zoo"))
+
+
+@pytest.fixture(scope="session")
+def kernel_packages(tmp_path_factory):
+    """The packages of the distribution's kernel, fetched once for all tests."""
+    if not apt.available():
+        pytest.skip("not installed: apt")
+    return [
+        apt.download(part, tmp_path_factory.mktemp("package"), Silent()) for part in apt.resolve(Architecture.X86_64)
+    ]
+
+
+@pytest.fixture(scope="session")
+def kernel_root(kernel_packages, tmp_path_factory):
+    """The packages, unpacked by dpkg-deb; returns the root."""
+    root = tmp_path_factory.mktemp("unpacked")
+    for package in kernel_packages:
+        subprocess.run(["dpkg-deb", "-x", package, root], check=True)
+    return root
 
 
 def _can_make_images():

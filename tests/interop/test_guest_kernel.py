@@ -53,23 +53,6 @@ def downloaded(tmp_path_factory):
     return kernel.find_kernel(cache, X86, heard, root=root), heard
 
 
-@pytest.fixture(scope="session")
-def archives(tmp_path_factory):
-    """The kernel's packages."""
-    if not apt.available():
-        pytest.skip("not installed: apt")
-    return [apt.download(part, tmp_path_factory.mktemp("package"), Silent()) for part in apt.resolve(X86)]
-
-
-@pytest.fixture(scope="session")
-def tree(archives, tmp_path_factory):
-    """The packages, unpacked by dpkg-deb; returns the root."""
-    root = tmp_path_factory.mktemp("unpacked")
-    for archive in archives:
-        subprocess.run(["dpkg-deb", "-x", archive, root], check=True)
-    return root
-
-
 def _release(root: Path) -> str:
     (image,) = (root / "boot").glob("vmlinuz-*")
     return image.name.removeprefix("vmlinuz-")
@@ -84,14 +67,16 @@ def test_the_downloaded_kernel_is_complete_and_nothing_else_stays(downloaded):
     assert 0 < heard.done <= heard.total
 
 
-def test_given_from_an_unpacked_package_it_is_the_same(downloaded, tree, tmp_path):
-    given = kernel.given_kernel(tree / "boot" / f"vmlinuz-{_release(tree)}", tmp_path, X86)
+def test_given_from_an_unpacked_package_it_is_the_same(downloaded, kernel_root, tmp_path):
+    given = kernel.given_kernel(kernel_root / "boot" / f"vmlinuz-{_release(kernel_root)}", tmp_path, X86)
     assert given.identity == downloaded[0].identity
 
 
 @pytest.fixture(scope="session")
-def indexed(tree):
+def indexed(kernel_root, tmp_path_factory):
     """The tree after depmod, as installation leaves it; returns its module directory."""
+    tree = tmp_path_factory.mktemp("installed") / "root"
+    subprocess.run(["cp", "-al", kernel_root, tree], check=True)
     subprocess.run(["depmod", "-b", tree, _release(tree)], check=True)
     return tree / "lib/modules" / _release(tree)
 
@@ -144,10 +129,10 @@ def test_every_list_is_complete_after_those_before_it(indexed, downloaded):
 
 
 @_needs("depmod", "modprobe")
-def test_modprobe_would_load_the_same_modules(tree, indexed):
+def test_modprobe_would_load_the_same_modules(indexed):
     theirs = set()
     for name in features.MODULES:
-        command = ["modprobe", "-d", tree, "-S", _release(tree), "--show-depends", name]
+        command = ["modprobe", "-d", indexed.parents[2], "-S", indexed.name, "--show-depends", name]
         lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
         theirs |= {_name(line.split()[1]) for line in lines if line.startswith("insmod")}
     ours = set(_load_order(indexed))
@@ -191,9 +176,9 @@ def test_cpio_extracts_the_contents(tmp_path):
 
 
 @pytest.mark.parametrize("compress", [lzma.compress, gzip.compress], ids=["xz", "gzip"])
-def test_compressed_modules_are_as_good(tree, tmp_path, compress):
+def test_compressed_modules_are_as_good(kernel_root, tmp_path, compress):
     names = ["virtio_ring", "virtio"]
-    whole = ModuleTree.scan(tree / "lib/modules" / _release(tree))
+    whole = ModuleTree.scan(kernel_root / "lib/modules" / _release(kernel_root))
     plain = resolve(names, whole.builtin, whole.find).modules
     for name, data in plain.items():
         (tmp_path / f"{name}.ko.{'xz' if compress is lzma.compress else 'gz'}").write_bytes(compress(data))
@@ -201,9 +186,9 @@ def test_compressed_modules_are_as_good(tree, tmp_path, compress):
     assert resolve(names, packed.builtin, packed.find).modules == plain
 
 
-def test_a_damaged_package_is_told(archives, tmp_path):
-    cut = tmp_path / archives[-1].name
-    with archives[-1].open("rb") as whole:
-        cut.write_bytes(whole.read(archives[-1].stat().st_size // 8))
+def test_a_damaged_package_is_told(kernel_packages, tmp_path):
+    cut = tmp_path / kernel_packages[-1].name
+    with kernel_packages[-1].open("rb") as whole:
+        cut.write_bytes(whole.read(kernel_packages[-1].stat().st_size // 8))
     with pytest.raises(KernelUnsuitable, match="damaged"):
         package.read([cut], features.MODULES)

@@ -14,10 +14,9 @@ import pytest
 
 import propolis
 from propolis.errors import BootFailed, FileError, InvalidArgument
-from propolis.guest import apt, cpio, elf
+from propolis.guest import cpio, elf
 from propolis.guest.binaries import init_path
 from propolis.guest.modules import ModuleTree, resolve
-from propolis.progress import Silent
 from propolis.spec import Architecture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,14 +25,9 @@ X86 = Architecture.X86_64
 
 
 @pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    """The distribution's kernel package, unpacked: it has vsock's loopback, which the tuned kernel does not need."""
-    if not apt.available():
-        pytest.skip("not installed: apt")
-    directory = tmp_path_factory.mktemp("kernel")
-    for part in apt.resolve(X86):
-        subprocess.run(["dpkg-deb", "-x", apt.download(part, directory, Silent()), directory], check=True)
-    (image,) = (directory / "boot").glob("vmlinuz-*")
+def kernel(kernel_root):
+    """The distribution's kernel: it has vsock's loopback, which the tuned kernel does not need."""
+    (image,) = (kernel_root / "boot").glob("vmlinuz-*")
     return image
 
 
