@@ -28,6 +28,24 @@ def _as_a_login_does() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
+def deliver(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal and wait until it was taken: the same one sent again before that would be lost."""
+    process.send_signal(number)
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and _is_pending(process.pid, number):
+        assert time.monotonic() < deadline, f"signal {number} was not taken"
+        time.sleep(0.005)
+
+
+def _is_pending(pid: int, number: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+    masks = re.findall(r"^(?:Sig|Shd)Pnd:\s*(\w+)", status, re.MULTILINE)
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+
+
 class Terminal:
     """A `propolis` command on a pseudo-terminal of its own, as its session's leader."""
 
@@ -86,8 +104,8 @@ class Terminal:
         return seen.decode()
 
     def signal(self, number: int) -> None:
-        """Send a signal to the command."""
-        self._process.send_signal(number)
+        """Send a signal to the command; it has been taken when this returns."""
+        deliver(self._process, number)
 
     def wait(self) -> int:
         """The exit status; what is still printed is read meanwhile."""

@@ -222,42 +222,56 @@ def pulling(directory, name):
     return subprocess.Popen([sys.executable, "-c", PULL, str(directory), name])
 
 
-@pytest.fixture
-def big(tmp_path):
-    """A registry in this process with a layer of 40 MB that cannot be compressed."""
-    write_layout(tmp_path / "big", [{"data": os.urandom(40 << 20)}], compression="none")
+@contextlib.contextmanager
+def served(directory, size):
+    """A registry in this process with a layer that cannot be compressed."""
+    write_layout(directory / "big", [{"data": os.urandom(size)}], compression="none")
     with Registry() as registry:
-        registry.push(tmp_path / "big", "big")
+        registry.push(directory / "big", "big")
         yield registry
 
 
-def test_a_killed_pull_goes_on_in_the_next_run(big, tmp_path):
-    layer = max(big.blobs, key=lambda digest: len(big.blobs[digest]))
-    big.arm(Fault(kind=FaultKind.STALL, request=f"GET .*/blobs/{layer}", after=30 << 20))
+@pytest.fixture
+def one(tmp_path):
+    """A registry with a layer that is too small for more than one connection, however slow it comes."""
+    with served(tmp_path, 14 << 20) as registry:
+        yield registry
+
+
+@pytest.fixture
+def big(tmp_path):
+    """A registry with a layer of 40 MB."""
+    with served(tmp_path, 40 << 20) as registry:
+        yield registry
+
+
+def test_a_killed_pull_goes_on_in_the_next_run(one, tmp_path):
+    layer = max(one.blobs, key=lambda digest: len(one.blobs[digest]))
+    one.arm(Fault(kind=FaultKind.STALL, request=f"GET .*/blobs/{layer}", after=10 << 20))
     partial = tmp_path / "blobs" / "sha256" / f".partial-{layer.partition(':')[2]}"
-    process = pulling(tmp_path, f"{big.address}/big")
+    process = pulling(tmp_path, f"{one.address}/big")
     until = time.monotonic() + 60
-    while (not partial.exists() or partial.stat().st_size < 30 << 20) and time.monotonic() < until:
+    while (not partial.exists() or partial.stat().st_size < 10 << 20) and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = partial.stat().st_size
-    assert kept == 30 << 20
-    assert pulling(tmp_path, f"{big.address}/big").wait() == 0
-    (resumed,) = [request for request in big.requests if request.headers.get("range")]
+    assert kept == 10 << 20
+    assert pulling(tmp_path, f"{one.address}/big").wait() == 0
+    (resumed,) = [request for request in one.requests if request.headers.get("range")]
     begun, _, end = resumed.headers["range"].removeprefix("bytes=").partition("-")
     assert kept - (1 << 20) <= int(begun) <= kept, "but for what it had no time to note"
-    assert int(end) == len(big.blobs[layer]) - 1
+    assert int(end) == len(one.blobs[layer]) - 1
     assert not partial.exists()
     assert len(list((tmp_path / "layers").glob("*.raw"))) == 1
     assert not list((tmp_path / "layers").glob(".staged-*"))
 
 
-def test_two_processes_fetch_a_layer_once(big, tmp_path):
-    processes = [pulling(tmp_path, f"{big.address}/big") for _ in range(3)]
+def test_two_processes_fetch_a_layer_once(one, tmp_path):
+    processes = [pulling(tmp_path, f"{one.address}/big") for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
-    layer = max(big.blobs, key=lambda digest: len(big.blobs[digest]))
-    assert big.count(f"GET .*/blobs/{layer}") == 1
+    layer = max(one.blobs, key=lambda digest: len(one.blobs[digest]))
+    assert one.count(f"GET .*/blobs/{layer}") == 1
 
 
 def test_reading_a_layer_takes_bounded_memory_however_large_it_is(big, tmp_path):

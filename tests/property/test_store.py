@@ -59,7 +59,7 @@ def status(*arguments):
 
 def test_no_start_fails_because_something_was_deleted_under_it(store, names):
     roles = ["start", "start", "start", "prune", "rmi", "pull"]
-    workers = [begun(HERE / "store_worker.py", role, 8, *names) for role in roles]
+    workers = [begun(HERE / "store_worker.py", role, 5, *names) for role in roles]
     found = []
     for worker in workers:
         out, err = worker.communicate(timeout=120)

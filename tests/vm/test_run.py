@@ -4,15 +4,13 @@ import hashlib
 import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from terminals import PATIENCE, PROPOLIS, deliver
 from vmms import vmms_below
 
-PROPOLIS = Path(sys.executable).with_name("propolis")
 FLAGS = ("run", "--rm", "-q")
 
 
@@ -45,7 +43,7 @@ def test_the_images_command_and_every_option_reach_the_workload(cli, busybox_ima
 
 
 def test_input_is_passed_on_to_its_end_and_output_of_any_size_comes_back_in_order(cli, busybox_image):
-    data = os.urandom(1 << 20) * 24
+    data = os.urandom(1 << 20) * 12
     done = cli(*FLAGS, "-i", busybox_image, "sh", "-c", "tee /dev/stderr | sha256sum >/out; cat /out >&2", input=data)
     assert done.returncode == 0
     assert done.stderr[: len(data)] == data
@@ -81,23 +79,26 @@ def test_ctrl_c_reaches_the_workload(busybox_image):
     script = "trap 'echo caught; exit 42' INT; echo ready; while :; do sleep 0.1; done"
     with _running(busybox_image, "sh", "-c", script) as process:
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 42
+        assert process.wait(PATIENCE) == 42
         assert process.stdout.read() == b"caught\n"
 
 
 def test_a_workload_that_ignores_interrupts_can_still_be_left(busybox_image):
     with _running(busybox_image, "sh", "-c", "trap '' INT TERM; echo ready; sleep 1000") as process:
         for _ in range(3):
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.2)
-        assert process.wait(30) == 128 + signal.SIGINT
+            deliver(process, signal.SIGINT)
+        assert process.wait(PATIENCE) == 128 + signal.SIGINT
 
 
-def test_a_termination_before_the_workload_runs_ends_the_launch(busybox_image):
-    with subprocess.Popen([PROPOLIS, *FLAGS, busybox_image, "sleep", "100"]) as process:
-        time.sleep(1.0)
+def test_a_termination_before_the_workload_runs_ends_the_launch(busybox_image, data_directory, no_boot):
+    command = [PROPOLIS, *FLAGS, busybox_image, "sleep", "100"]
+    with subprocess.Popen(command, env=os.environ | no_boot) as process:
+        deadline = time.monotonic() + PATIENCE
+        while not vmms_below(data_directory):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         process.terminate()
-        assert process.wait(20) == 128 + signal.SIGTERM
+        assert process.wait(PATIENCE) == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.6, 1.2, None])
@@ -112,7 +113,7 @@ def test_killed_at_any_point_nothing_keeps_running_and_the_next_run_cleans_up(
         else:
             time.sleep(seconds)
         process.kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while (left := vmms_below(data_directory)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left
@@ -125,7 +126,7 @@ def test_a_name_is_taken_for_as_long_as_its_machine_lives(cli, busybox_image):
         done = cli(*FLAGS, "--name", "web", busybox_image, "true")
         assert (done.returncode, b"'web'" in done.stderr) == (125, True)
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
     assert cli(*FLAGS, "--name", "web", busybox_image, "true").returncode == 0
 
 

@@ -101,12 +101,13 @@ def test_bars_leave_the_terminal_to_the_workload(tmux, busybox_image, tmp_path):
     with Registry() as registry:
         registry.push(Path(layout), "app", source=tag or "latest")
         layer = max(registry.blobs, key=lambda digest: len(registry.blobs[digest]))
-        again = {"Retry-After": "3"}
-        registry.arm(Fault(kind=FaultKind.STATUS, request=layer, status=503, headers=again))
+        again = {"Retry-After": "2"}
+        registry.arm(Fault(kind=FaultKind.STATUS, request=layer, status=503, headers=again, times=0))
         tmux.enter(
             f"export PROPOLIS_CACHE={tmp_path}; clear; {PROPOLIS} run -it -e 'PS1=box# ' {registry.address}/app sh"
         )
         tmux.expect(r"^[0-9a-f]{12} [━╸╺]* +0.0 of|^[0-9a-f]{12} ━")
+        registry.faults.clear()
         screen = tmux.expect(r"^box#$")
         assert not re.search("^[0-9a-f]{12}|layers|boot", screen, re.MULTILINE)
         tmux.enter("stty size; exit 7")

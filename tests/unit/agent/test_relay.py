@@ -96,7 +96,7 @@ class Owner:
 async def owning(**programs):
     ours, theirs = memory_channel_pair()
     guest = FakeGuest(theirs, {"cat": cat, "flood": flood, "until_signal": until_signal, "sizes": sizes} | programs)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_until_nobody_listens, guest)
             async with AgentClient(ours) as agent:
@@ -116,7 +116,7 @@ async def _until_nobody_listens(guest):
 
 
 async def until(condition):
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while not condition():  # noqa: ASYNC110 - nobody tells
             await anyio.sleep(0.01)
 

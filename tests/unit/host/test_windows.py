@@ -104,11 +104,12 @@ def test_a_file_is_replaced_as_soon_as_a_scanner_lets_go(tmp_path):
 def test_who_waits_for_a_scanner_does_not_wait_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr(windows, "_PATIENCE", 0.2)
     write_atomically(tmp_path / "file", b"old")
-    scanner = hold(tmp_path / "file", 3, share=_ffi.FILE_SHARE_READ)
+    scanner = hold(tmp_path / "file", 120, share=_ffi.FILE_SHARE_READ)
     with pytest.raises(Exception, match="file"):
         write_atomically(tmp_path / "file", b"new")
     assert scanner.is_alive()
-    scanner.join()
+    scanner.cancel()
+    scanner.function()
     assert (tmp_path / "file").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

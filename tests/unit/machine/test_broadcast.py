@@ -39,7 +39,7 @@ class Stage:
 @asynccontextmanager
 async def staged(init, *, awaited=False):
     ours, theirs = memory_channel_pair()
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(FakeGuest(theirs, {"init": init}).serve)
             async with AgentClient(ours) as agent:
@@ -54,7 +54,7 @@ async def staged(init, *, awaited=False):
 
 
 async def until(condition):
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while not condition():  # noqa: ASYNC110 - nobody tells
             await anyio.sleep(0.01)
 
