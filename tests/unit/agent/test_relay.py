@@ -173,7 +173,7 @@ async def test_a_channel_that_is_not_read_at_all_holds_up_nobody():
         document = b'{"cmd":["flood"],"credit":8388608}'
         await deaf.send(wire.pack(FrameType.EXEC, 1, document))
         async with owner.client() as quick:
-            await until(lambda: owner.relays[0]._waiting + (1 << 20) >= 8 << 20)
+            await until(lambda: owner.relays[0]._waiting >= 6 << 20)  # the channel holds the rest
             cat = await quick.exec(process("cat"))
             await cat.stdin.aclose()
             assert await cat.wait() == ExitStatus(3)
