@@ -20,7 +20,7 @@ with propolis.Machine.start(sys.argv[1], ["sh", "-c", sys.argv[2]], backend="hyp
 def web(hyperv, busybox):
     """A machine called web, of a command in another console."""
     with hyperv.start("-m", "propolis", *RUN, busybox, "sh", "-c", "echo ready; exec sleep 600") as process:
-        assert process.stdout.readline() == b"ready\n"
+        assert process.stdout.readline() == b"ready\n", process.stderr.read()
         yield process
         with contextlib.suppress(ProcessLookupError):
             hyperv.propolis("stop", "-t", "0", "web")
