@@ -19,6 +19,11 @@ _SYNONYMS = {
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
 }
+_KNOWN = (
+    *("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle"),
+    *("ppc64", "ppc64le", "riscv64", "s390x"),
+)
+"""Go's names of what Linux runs on, which images have to use."""
 _BASELINES = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
 _GO_NAMES = {Architecture.X86_64: "amd64", Architecture.AARCH64: "arm64"}
 _PART = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -29,7 +34,7 @@ def parse_platform(text: str) -> Platform:
     """Read `[linux/]ARCHITECTURE[/VARIANT]`; without a variant any will do.
 
     Raises:
-        InvalidArgument: it is no platform, or not one of linux.
+        InvalidArgument: it is no platform, not one of linux, or of an architecture that nobody knows.
     """
     parts = text.split("/")
     if not all(map(_PART.fullmatch, parts)) or len(parts) > _MOST_PARTS:
@@ -39,7 +44,10 @@ def parse_platform(text: str) -> Platform:
     system, architecture, variant = (part.lower() for part in (*parts, "")[:_MOST_PARTS])
     if system != "linux":
         raise InvalidArgument(f"{text!r} is not a platform of linux", hint="machines run linux, as in linux/amd64")
-    return _spelled(Platform(os=system, architecture=architecture, variant=variant))
+    platform = _spelled(Platform(os=system, architecture=architecture, variant=variant))
+    if platform.architecture not in _KNOWN:
+        raise InvalidArgument(f"{architecture!r} is no architecture", hint=f"known are {', '.join(_KNOWN)}")
+    return platform
 
 
 def platform_of(architecture: Architecture) -> Platform:

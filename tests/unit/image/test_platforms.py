@@ -32,6 +32,15 @@ def test_nonsense_and_other_systems_are_refused(text):
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("text", ["foo", "linux/foo", "linux", "windows", "linux/am64/v8"])
+def test_an_architecture_that_nobody_knows_is_refused_with_those_that_are_known(text):
+    with pytest.raises(InvalidArgument, match="is no architecture") as caught:
+        parse_platform(text)
+    known = caught.value.hint.removeprefix("known are ").split(", ")
+    assert {"amd64", "arm64", "riscv64"} <= set(known)
+    assert [str(parse_platform(name)) for name in known] == [f"linux/{name}" for name in known]
+
+
 @pytest.mark.parametrize(
     ("found", "wanted", "expected"),
     [
