@@ -118,6 +118,7 @@ def test_the_workloads_exit_leaves_the_machine_up(busybox_image):
         machine.stop()
         assert not machine.is_alive
         assert machine.logs() == b"done\n"
+        assert repr(machine) == f"<Machine {machine.name} {machine.id}>"
         with pytest.raises(MachineLost):
             machine.exec(["true"])
 

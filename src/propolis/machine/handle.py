@@ -113,6 +113,9 @@ class AsyncMachine:
                 await machine.stop()
                 tasks.cancel_scope.cancel()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.id}>"
+
     @property
     def id(self) -> str:
         """The machine's id: twelve hexadecimal digits."""

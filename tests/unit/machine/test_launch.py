@@ -308,6 +308,7 @@ async def test_a_name_is_free_again_when_its_machine_has_ended(place, backend):
     async def twice():
         async with AsyncMachine.start(place.image, name="web") as machine:
             assert machine.name == "web"
+            assert repr(machine) == f"<AsyncMachine web {machine.id}>"
             with pytest.raises(NameInUse):
                 await arun(place.image, name="web")
             assert machine.is_alive

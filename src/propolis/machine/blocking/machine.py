@@ -97,6 +97,9 @@ class Machine:
             return cls(machine, portal, lease.pop_all())
         raise AssertionError("unreachable")
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.id}>"
+
     def __enter__(self) -> Self:
         """Use the machine; it is stopped on leaving."""
         return self
