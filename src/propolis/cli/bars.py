@@ -156,11 +156,22 @@ def _label(step: Step) -> str:
 def _amount(done: int, total: int | None) -> str:
     if not done and not total:
         return ""
-    return f"{done / 2**20:.1f}" + (f" of {total / 2**20:.1f}" if total else "") + " MiB"
+    unit, name = _unit(max(done, total or 0))
+    return _count(done, unit) + (f" of {_count(total, unit)}" if total else "") + f" {name}"
 
 
 def _speed(rate: float) -> str:
-    return f"{rate / 2**20:.1f} MiB/s" if rate else ""
+    unit, name = _unit(rate)
+    return f"{_count(rate, unit)} {name}/s" if rate else ""
+
+
+def _unit(amount: float) -> tuple[int, str]:
+    return (1 << 20, "MiB") if amount >= 1 << 20 else (1 << 10, "KiB")
+
+
+def _count(amount: float, unit: int) -> str:
+    """With one digit after the point, so that columns stay aligned; what is something is not 0.0."""
+    return f"{max(amount / unit, 0.1 if amount else 0):.1f}"
 
 
 def _left(missing: int, rate: float) -> str:

@@ -214,11 +214,35 @@ def test_each_layer_has_its_line(clock, screen):
     assert lines[0] == "propolis: 2 of 5 layers  15.0 of 40.0 MiB  2.5 MiB/s  0:10"
     assert re.fullmatch(rf"{SHORT[0]} from cache +10.0 MiB", lines[1])
     assert re.fullmatch(rf"{SHORT[1]} done +10.0 MiB", lines[2])
-    assert re.fullmatch(rf"{SHORT[2]} [━╸╺]+ 5.0 of 10.0 MiB 0.9 MiB/s 0:05", lines[3])
+    assert re.fullmatch(rf"{SHORT[2]} [━╸╺]+ 5.0 of 10.0 MiB 921.6 KiB/s 0:05", lines[3])
     assert re.fullmatch(rf"{SHORT[3]} waiting +10.0 MiB", lines[4])
     assert len(lines) == 6
     shown.close()
     assert screen.text() == ""
+
+
+def test_small_layers_have_sizes_too_and_columns_stay_aligned(clock, screen):
+    sizes = (32, 1536, (1 << 20) - 1, 1 << 20, 10 << 20)
+    shown = Progress()
+    for layer, size in zip(LAYERS, sizes, strict=False):
+        shown.expect(UNPACK_LAYER, layer, size)
+        shown.begin(UNPACK_LAYER, layer, size)
+    clock.now += 1
+    for layer, size in zip(LAYERS, sizes, strict=False):
+        shown.advance(UNPACK_LAYER, layer, size // 2)
+    clock.now += 1
+    shown.refresh()
+    lines = screen.text().splitlines()[1:]
+    told = (
+        "0.1 of 0.1 KiB 0.1 KiB/s",
+        "0.8 of 1.5 KiB 0.4 KiB/s",
+        "512.0 of 1024.0 KiB 256.0 KiB/s",
+        "0.5 of 1.0 MiB 256.0 KiB/s",
+        "5.0 of 10.0 MiB 2.5 MiB/s",
+    )
+    for line, text in zip(lines, told, strict=True):
+        assert text in " ".join(line.split())
+    assert len({line.index("iB ") for line in lines}) == len({line.index("iB/s") for line in lines}) == 1
 
 
 @pytest.mark.parametrize(("lines", "columns"), [(24, 80), (8, 200), (10, 40), (3, 20), (2, 10), (1, 1), (60, 100)])
@@ -265,7 +289,7 @@ def test_the_last_thing_begun_is_shown_where_there_are_no_layers(clock, screen):
     shown.advance("download kernel", "linux\x1b[2J", 1 << 20)
     clock.now += 1
     shown.refresh()
-    assert re.fullmatch(r"propolis: download kernel linux\?\[2J [━╸╺]+ 1.0 of 4.0 MiB +0.5 MiB/s 0:06", screen.text())
+    assert re.fullmatch(r"propolis: download kernel linux\?\[2J [━╸╺]+ 1.0 of 4.0 MiB +512.0 KiB/s 0:06", screen.text())
     shown.end("download kernel", "linux\x1b[2J")
     clock.now += 1
     shown.refresh()
