@@ -35,6 +35,13 @@ class Host(Protocol):
             OSError: as `os.open`.
         """
 
+    def open_published(self, path: Path) -> int:
+        """Open a file for reading that others may be replacing or removing.
+
+        Raises:
+            OSError: as `os.open`; on Windows, somebody keeps it from us, and not just for a moment.
+        """
+
     def lock_file(self, descriptor: int, *, wait: bool) -> bool:
         """Lock an open file exclusively against other opens of it, also in this process.
 

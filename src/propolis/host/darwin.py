@@ -13,6 +13,7 @@ from propolis.host.posix import listen as listen
 from propolis.host.posix import lock_file as lock_file
 from propolis.host.posix import memory_bytes as memory_bytes
 from propolis.host.posix import open_file as open_file
+from propolis.host.posix import open_published as open_published
 from propolis.host.posix import protect as protect
 from propolis.host.posix import publish as publish
 from propolis.host.posix import remove_file as remove_file

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from propolis.channel import ByteChannel
 from propolis.host.base import Listener
@@ -25,13 +26,25 @@ _LONGEST_PAUSE = 0.25
 _IN_USE = (_ffi.ERROR_ACCESS_DENIED, _ffi.ERROR_SHARING_VIOLATION, _ffi.ERROR_LOCK_VIOLATION)
 _SHARED = _ffi.FILE_SHARE_READ | _ffi.FILE_SHARE_WRITE | _ffi.FILE_SHARE_DELETE
 
+_T = TypeVar("_T")
+
 
 def open_file(path: Path, *, create: bool, mode: int = 0o644) -> int:
     """See `Host.open_file`; `mode` means nothing here, files have the rights of their directory."""
     disposition = _ffi.CREATE_NEW if create else _ffi.OPEN_EXISTING
     handle = _ffi.create_file(str(path), _ffi.GENERIC_READ | _ffi.GENERIC_WRITE, _SHARED, disposition)
+    return _descriptor(handle, os.O_RDWR)
+
+
+def open_published(path: Path) -> int:
+    """See `Host.open_published`: until it has its new name, its writer alone may open it; until it is gone, nobody."""
+    handle = _patiently(lambda: _ffi.create_file(str(path), _ffi.GENERIC_READ, _SHARED, _ffi.OPEN_EXISTING))
+    return _descriptor(handle, os.O_RDONLY)
+
+
+def _descriptor(handle: int, flags: int) -> int:
     try:
-        return msvcrt.open_osfhandle(handle, os.O_RDWR | os.O_BINARY | os.O_NOINHERIT)
+        return msvcrt.open_osfhandle(handle, flags | os.O_BINARY | os.O_NOINHERIT)
     except BaseException:
         _ffi.close_handle(handle)
         raise
@@ -85,16 +98,14 @@ def remove_tree(path: Path) -> None:
         _patiently(remove)
 
 
-def _patiently(act: Callable[[], object]) -> None:
+def _patiently(act: Callable[[], _T]) -> _T:
     until, pause = time.monotonic() + _PATIENCE, 0.01
     while True:
         try:
-            act()
+            return act()
         except OSError as error:
             if error.winerror not in _IN_USE or time.monotonic() >= until:
                 raise
-        else:
-            return
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 

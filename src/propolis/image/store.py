@@ -52,7 +52,7 @@ class BlobStore:
         """
         path = self.path(digest)
         try:
-            with path.open("rb") as file:
+            with os.fdopen(system.open_published(path), "rb") as file:
                 data = file.read(limit + 1)
         except FileNotFoundError:
             return None

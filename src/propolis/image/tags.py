@@ -117,7 +117,7 @@ class TagRecords:
 
 def _read(path: Path) -> TagRecord | None:
     try:
-        with path.open("rb") as file:
+        with os.fdopen(system.open_published(path), "rb") as file:
             document = json.loads(file.read(_MAX_RECORD))
             used = os.fstat(file.fileno()).st_mtime
         name, digest, is_fetched = document["name"], document["digest"], document.get("fetched", True) is True

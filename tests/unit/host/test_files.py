@@ -1,12 +1,15 @@
+import contextlib
 import errno
 import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from propolis.errors import DiskError, StorageFull
+from propolis.host import system
 from propolis.host.files import (
     STAGE_PREFIX,
     locked,
@@ -30,6 +33,30 @@ def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
         assert target.read_bytes() == b"one"
     assert target.read_bytes() == b"two"
     assert not leftovers(target.parent)
+
+
+def test_a_file_that_is_replaced_and_removed_meanwhile_is_read(tmp_path):
+    target, over, counts = tmp_path / "file", threading.Event(), [0, 0]
+
+    def change():
+        while not over.is_set():
+            write_atomically(target, b"x" * 5000)
+            write_atomically(target, b"y" * 5000)
+            system.remove_file(target)
+            counts[0] += 1
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        until = time.monotonic() + 30
+        while min(counts) < 30 and time.monotonic() < until:
+            with contextlib.suppress(FileNotFoundError), os.fdopen(system.open_published(target), "rb") as file:
+                assert file.read() in (b"x" * 5000, b"y" * 5000)
+                counts[1] += 1
+    finally:
+        over.set()
+        changer.join()
+    assert min(counts) >= 30
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -6,11 +6,13 @@ verifies it again.
 
 import base64
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from propolis.errors import DiskError
+from propolis.host import system
 from propolis.host.files import write_atomically
 from propolis.image import digest as digests
 from propolis.image.trust.signature import MAX_PAYLOAD, MAX_SIGNATURES, Signature
@@ -32,7 +34,7 @@ class SignatureRecords:
         """
         path = self._path(place, digest)
         try:
-            with path.open("rb") as file:
+            with os.fdopen(system.open_published(path), "rb") as file:
                 document = json.loads(file.read(_MAX_RECORD))
             return tuple(map(_signature, document["signatures"]))
         except FileNotFoundError:

@@ -51,7 +51,7 @@ def test_the_only_network_is_none(capsys):
     assert main.run(["run", "--network", "host", "oci:x", "true"]) == 125
     assert "no network 'host'" in capsys.readouterr().err
     assert main.run(["run", "--network", "none", "--init", "oci:/no/such", "true"]) == 125
-    assert "/no/such" in capsys.readouterr().err
+    assert "network" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, 0, -1])
