@@ -1,5 +1,6 @@
 """The images of this host as a user sees them: listed, looked into, given another name."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,10 +56,12 @@ def list_images(name: str = "") -> list[ImageSummary]:
     ]
     if wanted is not None:
         return named
-    return named + [
-        _summary(inventory, sizes, "", digest, inventory.store.path(digest).stat().st_mtime)
-        for digest in inventory.unnamed()
-    ]
+    unnamed = []
+    for digest in inventory.unnamed():
+        with contextlib.suppress(FileNotFoundError):  # collected meanwhile
+            used = inventory.store.path(digest).stat().st_mtime
+            unnamed.append(_summary(inventory, sizes, "", digest, used))
+    return named + unnamed
 
 
 def inspect(*names: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from propolis.errors import ImageNotFound, InvalidArgument
 from propolis.image import digest as digests
 from propolis.images.catalog import inspect, list_images, tag
 from propolis.images.collection import prune
+from propolis.images.inventory import Inventory
 from propolis.images.reach import follow
 from propolis.images.space import usage
 from propolis.state.leases import Lease
@@ -93,6 +94,23 @@ def test_what_is_not_all_here_is_not_complete(store):
     store.image(A, [BASE, ONE], disks=False, blobs=False)
     store.image(B, [BASE, TWO], disks=False)
     assert [image.is_complete for image in list_images()] == [False, True]
+
+
+def test_an_image_without_a_name_that_is_collected_while_it_is_listed_is_left_out(store, monkeypatch):
+    store.image(A, [ONE])
+    lost = store.image("", [TWO])
+    find, seen = Inventory.unnamed, []
+
+    def collected_then(inventory):
+        found = find(inventory)
+        seen.extend(found)
+        if len(seen) == 2:  # sizes are added up first
+            store.blobs.path(lost).unlink()
+        return found
+
+    monkeypatch.setattr(Inventory, "unnamed", collected_then)
+    assert [image.name for image in list_images()] == [A]
+    assert seen == [lost, lost]
 
 
 def test_who_uses_it_is_told(store):
