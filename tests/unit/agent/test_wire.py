@@ -3,9 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from propolis.agent import wire
+from propolis.hypervisor.hyperv import channel, document
 from propolis.hypervisor.qemu import argv
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,8 +30,6 @@ def test_the_guest_looks_for_its_port_where_qemu_has_it():
 
 
 def test_the_guest_looks_for_its_devices_where_hyperv_has_them():
-    document = pytest.importorskip("propolis.hypervisor.hyperv.document", reason="not there yet")
-    channel = pytest.importorskip("propolis.hypervisor.hyperv.channel", reason="not there yet")
     assert (document.CONTROLLERS, document.LUNS) == (wire.SCSI_CONTROLLERS, wire.SCSI_LUNS)
     assert (document.SHARE_PORT, channel.AGENT_PORT) == (wire.SHARE_PORT, wire.VSOCK_PORT)
 
