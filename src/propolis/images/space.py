@@ -42,7 +42,7 @@ def usage() -> list[Usage]:
     partial = [(blob.digest, blob.size) for blob in blobs if blob.state is BlobState.PARTIAL]
     damaged = [blob.size for blob in blobs if blob.state is BlobState.DAMAGED]
     damaged += [disk.size for disk in disks if disk.is_damaged]
-    damaged += list(map(allocated, inventory.tags.damaged()))
+    damaged += map(_below, inventory.tags.damaged())
     images = {*(record.digest for record in inventory.records), *inventory.unnamed()}
     return [
         Usage(

@@ -7,6 +7,7 @@ import pytest
 
 from propolis.errors import ImageNotFound, InvalidArgument
 from propolis.image import digest as digests
+from propolis.image.tags import TagRecords
 from propolis.images.catalog import inspect, list_images, tag
 from propolis.images.collection import prune
 from propolis.images.inventory import Inventory
@@ -111,6 +112,20 @@ def test_an_image_without_a_name_that_is_collected_while_it_is_listed_is_left_ou
     monkeypatch.setattr(Inventory, "unnamed", collected_then)
     assert [image.name for image in list_images()] == [A]
     assert seen == [lost, lost]
+
+
+def test_a_damaged_record_that_is_collected_while_space_is_added_up_takes_none(store, monkeypatch):
+    store.image(A, [ONE])
+    (store.blobs.tags / f"{'0' * 64}.json").write_bytes(b"{")
+    find = TagRecords.damaged
+
+    def collected_then(records):
+        (found,) = find(records)
+        found.unlink()
+        return [found]
+
+    monkeypatch.setattr(TagRecords, "damaged", collected_then)
+    assert next(item for item in usage() if item.kind == "damaged").size == 0
 
 
 def test_who_uses_it_is_told(store):
